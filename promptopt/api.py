@@ -1,0 +1,376 @@
+"""The front door: resolve names, build the context, run the engine. No logic of its own."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from promptopt import jsonio
+from promptopt.errors import CallError, ConfigError, UnknownNameError
+from promptopt.evaluate import stats
+from promptopt.evaluate.cells import FailurePolicy, Key, MemoryLog, Trial
+from promptopt.evaluate.evaluator import Ask, Evaluator
+from promptopt.evaluate.stats import Interval
+from promptopt.lm.base import Request
+from promptopt.lm.cache import CompletionStore, default_cache_path
+from promptopt.lm.calls import Session
+from promptopt.lm.door import Door
+from promptopt.lm.meter import Gate, Meter
+from promptopt.lm.models import open_model
+from promptopt.lm.scripted import ScriptedLM
+from promptopt.lm.spec import ModelSpec
+from promptopt.optimizers import OPTIMIZERS
+from promptopt.program.params import Candidate
+from promptopt.search.budget import Budget, Limits
+from promptopt.search.engine import FINALISTS, Engine, Job
+from promptopt.search.events import Observer
+from promptopt.search.optimizer import Optimizer
+from promptopt.search.result import Result as Result
+from promptopt.search.run import Run
+from promptopt.task.dataset import Split
+from promptopt.task.load import load_task
+from promptopt.task.settings import check_settings
+from promptopt.task.task import OptimizerSpec, Task
+
+
+def optimize(
+    task: Task | str | Path,
+    *,
+    optimizer: Optimizer | str | None = None,
+    budget: Limits | None = None,
+    out: str | Path | None = None,
+    observer: Observer | None = None,
+    start: Candidate | None = None,
+    backends: Mapping[str, Any] | None = None,
+) -> Result:
+    """Find better instructions and exemplars; resume when ``out`` holds the same run already.
+
+    Args:
+        task: a task, or the path of a task file.
+        optimizer: settings or a name; default: the task's own.
+        budget: limits; default: the task's own.
+        out: the run folder; default: ``runs/<task>-<digest>`` in the current folder.
+        observer: told of every event.
+        start: parameters to begin from and to be compared with; default: the program's own.
+        backends: open models by role, instead of opening those that the task names.
+
+    Raises:
+        ConfigError: something in the task cannot be used.
+        BudgetTooSmallError: nothing was spent.
+        RunError, StorageError, ModelUnavailableError, ModelDownError: as they say; what is on disk is whole.
+    """
+    task = task if isinstance(task, Task) else load_task(task)
+    settings, name = _optimizer(task, optimizer)
+    limits = budget or _limits(task)
+    identity = _identity(task, settings, name, limits, start)
+    folder = Path(out) if out is not None else default_folder(task, settings, name, limits, start)
+    about = {
+        "name": task.name,
+        "description": task.description,
+        "models": {role: _about_model(spec) for role, spec in task.models.items()},
+        "splits": {split.name: len(split.examples) for split in _splits(task)},
+    }
+    with Run(folder, identity, about) as run:
+        purse, meter = Budget(limits), Meter()
+        with open_doors(task, folder, purse, meter, backends) as doors:
+            job = Job(
+                task.name,
+                task.description,
+                task.program,
+                task.splits,
+                task.metric,
+                _policy(task),
+                task.instructions,
+                settings,
+                name,
+                task.seed,
+                concurrency=doors["task"].concurrency,
+                start=start,
+            )
+            return Engine(job, run, Session(doors), purse, meter, observer).result()
+
+
+def default_folder(task: Task, settings: Optimizer, name: str, limits: Limits, start: Candidate | None = None) -> Path:
+    """``runs/<task>-<first 8 digits of the run's identity>``: the same command finds its own run again."""
+    return Path("runs") / f"{task.name}-{jsonio.digest(_identity(task, settings, name, limits, start))[:8]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """One candidate on one split.
+
+    Args:
+        trial: its scores.
+        interval: of the mean score.
+        cells: example id, score, output or failure, for people who want to look.
+    """
+
+    trial: Trial
+    interval: Interval
+    cells: tuple[Mapping[str, Any], ...]
+
+
+def evaluate(
+    task: Task | str | Path,
+    candidate: Candidate | None = None,
+    *,
+    split: str = "confirm",
+    limit: int | None = None,
+    budget: Limits | None = None,
+    observer: Observer | None = None,
+    backends: Mapping[str, Any] | None = None,
+) -> Evaluation:
+    """Score one candidate, by default the program as it is, without searching.
+
+    Args:
+        task: a task, or the path of a task file.
+        candidate: what to score.
+        split: ``search``, ``confirm``, ``demos`` or ``test``.
+        limit: only the first so many examples.
+        budget: limits; default: the task's own.
+        observer: told of every cell.
+        backends: open models by role.
+    """
+    from promptopt.search.events import CellDone
+
+    task = task if isinstance(task, Task) else load_task(task)
+    chosen = {part.name: part for part in _splits(task)}.get(split)
+    if chosen is None:
+        raise ConfigError(f"This task has no split {split!r}; it has {', '.join(p.name for p in _splits(task))}.")
+    candidate = candidate or task.program.default()
+    purse, meter, log = Budget(budget or _limits(task)), Meter(), MemoryLog()
+    with open_doors(task, None, purse, meter, backends) as doors:
+        evaluator = Evaluator(
+            task.program,
+            task.metric,
+            Session(doors),
+            log,
+            _policy(task),
+            doors["task"].concurrency,
+            purse,
+            None if observer is None else lambda cell: observer(CellDone(cell)),
+        )
+        part = replace(chosen, examples=chosen.examples[:limit]) if limit is not None else chosen
+        # Scoring one candidate on test is a report: nothing is chosen by it.
+        done = evaluator.report([candidate], part) if split == "test" else evaluator.evaluate([Ask(candidate)], part)
+    if done.stopped is not None:
+        raise done.stopped
+    trial = done.trials[0]
+    rows = []
+    for example in part.examples:
+        cell = log.get(Key(candidate.id, example.id))
+        assert cell is not None
+        rows.append({"inputs": dict(example.inputs), "target": example.target, **cell.to_json()})
+    scores = [score for score in trial.scores if score is not None]
+    return Evaluation(trial, stats.mean_interval(scores, 0.95), tuple(rows))
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run would take, worked out without a call.
+
+    Args:
+        cells: by phase.
+        calls: at most, over all phases.
+        prompt_tokens: estimate of one task call (UTF-8 bytes / 4 of the default program's messages).
+        tokens: estimate over all phases.
+        usd: by the task's prices, or None without.
+        candidates: full trials the search can pay for.
+        detectable: smallest gain that ``confirm`` and ``test`` show with 80 % probability, by split.
+        problems: why the run would be refused, or what is doubtful.
+    """
+
+    cells: Mapping[str, int]
+    calls: int | None
+    prompt_tokens: int
+    tokens: int
+    usd: float | None
+    candidates: float | None
+    detectable: Mapping[str, float]
+    problems: tuple[str, ...]
+
+
+def plan(task: Task | str | Path, optimizer: Optimizer | str | None = None, budget: Limits | None = None) -> Plan:
+    """What a run would cost and could show, before spending."""
+    task = task if isinstance(task, Task) else load_task(task)
+    _optimizer(task, optimizer)
+    limits = budget or _limits(task)
+    splits = task.splits
+    per_cell = max(1, len(task.program.predictors()))
+    confirm = (FINALISTS + 1) * len(splits.confirm.examples)
+    test = 2 * len(splits.test.examples) if splits.test else 0
+    baseline = len(splits.search.examples)
+    fixed = baseline + confirm + test
+    problems = []
+    left = None
+    if limits.calls is not None:
+        left = limits.calls // per_cell - fixed
+        if left < 3 * min(10, baseline):
+            problems.append(
+                f"A budget of {limits.calls:,} calls is too small: baseline, confirm and test alone take "
+                f"{fixed * per_cell:,}, which leaves {max(0, left):,} for the search. Raise budget.calls or use fewer "
+                "examples in splits."
+            )
+    spec = task.models["task"]
+    tokens_in = _prompt_tokens(task)
+    cells = fixed + max(0, left or 0)
+    out_tokens = spec.generate.max_tokens
+    priced = spec.price.input or spec.price.output
+    usd = cells * per_cell * (tokens_in * spec.price.input + out_tokens * spec.price.output) / 1e6 if priced else None
+    if limits.usd is not None and usd is None:
+        problems.append("budget.usd is set, but models.task has no price: add price: {input: …, output: …}.")
+    # Half of the paired differences being other than 0 is a wide guess: sd 0.7 is as bad as 0/1 scores usually get.
+    detectable = {
+        part.name: stats.smallest_detectable(len(part.examples), 0.5, 0.95)
+        for part in (splits.confirm, splits.test)
+        if part is not None
+    }
+    return Plan(
+        {"baseline": baseline, "search": max(0, left or 0), "confirm": confirm, "test": test},
+        limits.calls,
+        tokens_in,
+        cells * per_cell * (tokens_in + out_tokens),
+        usd,
+        None if left is None else max(0, left) / baseline,
+        detectable,
+        tuple(problems),
+    )
+
+
+def render(task: Task | str | Path, candidate: Candidate | None = None, number: int = 0) -> list[Request]:
+    """The exact requests that a candidate sends for one search example; no model is called.
+
+    A predictor that needs an earlier one's reply is shown as far as it can be reached with made-up replies (the first
+    choice, or an ellipsis).
+    """
+    task = task if isinstance(task, Task) else load_task(task)
+    examples = task.splits.search.examples
+    if not 0 <= number < len(examples):
+        raise ConfigError(f"Expected an example from 0 to {len(examples) - 1}, got {number}.")
+    seen: list[Request] = []
+
+    def reply(request: Request) -> str:
+        seen.append(request)
+        return request.constraint.choices[0] if request.constraint and request.constraint.choices else "…"
+
+    bound = task.program.bind(candidate or task.program.default())
+    with Session({"task": Door(ScriptedLM(reply), task.models["task"])}), contextlib.suppress(CallError):
+        bound(**examples[number].inputs)
+    return seen
+
+
+@contextlib.contextmanager
+def open_doors(
+    task: Task,
+    folder: Path | None,
+    gate: Gate | None,
+    meter: Meter,
+    backends: Mapping[str, Any] | None = None,
+) -> Iterator[dict[str, Door]]:
+    """The models of a task, open, gated and counted; closed at the end. Roles with one model share it."""
+    given = dict(backends or {})
+    opened: list[Door] = []
+    store = CompletionStore(_cache_path(task, folder))
+    try:
+        doors: dict[str, Door] = {}
+        by_model: dict[tuple[str, str | None], Door] = {}
+        for role, spec in task.models.items():
+            if role == "embedder":
+                continue
+            twin = by_model.get((spec.id, spec.base_url))
+            if role in given:
+                doors[role] = Door(given[role], spec, role, store, gate, meter)
+                continue
+            backend = twin.backend if twin else open_model(spec)
+            door = Door(backend, spec, role, store, gate, meter, shared=twin.bottom if twin else None)
+            doors[role] = door
+            if twin is None:
+                by_model[spec.id, spec.base_url] = door
+                opened.append(door)
+        yield doors
+    finally:
+        for door in opened:
+            door.close()
+        store.close()
+
+
+def _optimizer(task: Task, chosen: Optimizer | str | None) -> tuple[Optimizer, str]:
+    if chosen is None:
+        spec = task.optimizer
+        made: Optimizer = check_settings(_known_optimizer(spec), spec.settings, spec.place, spec.places)
+        return made, spec.name
+    if isinstance(chosen, str) and chosen == task.optimizer.name:
+        return _optimizer(task, None)
+    if isinstance(chosen, str):
+        by_name: Optimizer = OPTIMIZERS.load(chosen)()
+        return by_name, chosen
+    return chosen, type(chosen).__name__.lower()
+
+
+def _known_optimizer(spec: OptimizerSpec) -> Any:
+    try:
+        return OPTIMIZERS.load(spec.name)
+    except UnknownNameError as error:
+        raise UnknownNameError("optimizer", spec.name, OPTIMIZERS, spec.place) from error
+
+
+def _identity(task: Task, settings: Optimizer, name: str, limits: Limits, start: Candidate | None) -> dict[str, Any]:
+    own = asdict(settings) if is_dataclass(settings) and not isinstance(settings, type) else {}
+    identity: dict[str, Any] = {
+        "task": task.digest or _digest(task),
+        "optimizer": {"name": name, **own},
+        "seed": task.seed,
+        "limits": limits.to_json(),
+    }
+    if start is not None:
+        identity["start"] = start.id
+    return identity
+
+
+def _digest(task: Task) -> str:
+    """For tasks made in Python: everything that a result depends on and that can be written down."""
+    examples = [[part.name, [[e.id, dict(e.inputs), e.target] for e in part.examples]] for part in _splits(task)]
+    program = [type(task.program).__qualname__, task.program.default().to_json()]
+    models = {role: [spec.id, spec.base_url, _plain(spec.generate)] for role, spec in task.models.items()}
+    return jsonio.digest([examples, program, repr(task.metric), models, list(task.instructions)])
+
+
+def _about_model(spec: ModelSpec) -> dict[str, Any]:
+    secret = {"key"}
+    return {f.name: _plain(getattr(spec, f.name)) for f in fields(spec) if f.name not in secret}
+
+
+def _plain(value: Any) -> Any:
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+
+
+def _limits(task: Task) -> Limits:
+    own = task.budget
+    return Limits(own.calls, own.tokens, own.usd, own.minutes)
+
+
+def _policy(task: Task) -> FailurePolicy:
+    return FailurePolicy(task.failures.score, task.failures.stop_at)
+
+
+def _splits(task: Task) -> list[Split]:
+    splits = task.splits
+    return [part for part in (splits.demos, splits.search, splits.confirm, splits.test) if part is not None]
+
+
+def _cache_path(task: Task, folder: Path | None) -> Path:
+    if task.cache == "shared" or (task.cache == "run" and folder is None):
+        return default_cache_path()
+    return folder / "completions.sqlite" if task.cache == "run" and folder is not None else Path(task.cache)
+
+
+def _prompt_tokens(task: Task) -> int:
+    sizes = [
+        request.prompt_bytes
+        for number in range(min(20, len(task.splits.search.examples)))
+        for request in render(task, number=number)
+    ]
+    return sum(sizes) // max(1, len(sizes)) // 4

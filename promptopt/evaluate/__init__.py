@@ -1,0 +1,1 @@
+"""evaluate: judges many answers. It has never seen an optimizer, nor where cells are kept."""

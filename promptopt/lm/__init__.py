@@ -1,0 +1,14 @@
+"""lm: how a model is called. It has never seen a program, a task or a score."""
+
+from promptopt.registry import Registry
+
+BACKENDS = Registry(
+    "model provider",
+    {
+        "scripted": "promptopt.lm.scripted:open_scripted",
+        "openai": "promptopt.lm.openai:OpenAIBackend",
+        "llamacpp": "promptopt.lm.llamacpp:LlamaCppBackend",
+    },
+    "promptopt.lms",
+)
+"""Provider name → a callable that takes a ``ModelSpec`` and returns a ``Generates`` or a ``Completes``."""

@@ -1,0 +1,182 @@
+"""Completions on disk: one SQLite file shared by runs and processes, and the wrapper that asks it first.
+
+Key: sha256 of (model digest, canonical request, replicate). A completion is committed before anybody sees it, so a
+killed process has lost at most the calls that were still in flight.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import orjson
+
+from promptopt import jsonio
+from promptopt.errors import CallError, StorageError
+from promptopt.lm.base import Completion, Request
+from promptopt.lm.meter import Gate, Inner
+from promptopt.lm.spec import Price
+from promptopt.records import Failure
+
+_SCHEMA = "CREATE TABLE IF NOT EXISTS completions (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"
+_BUSY_SECONDS = 30.0
+
+
+def completion_key(digest: str, request: Request) -> bytes:
+    """The key of a request to the model with this digest, 32 bytes."""
+    return jsonio.sha256(digest.encode() + b"\n" + jsonio.canonical(request.to_json()))
+
+
+class CompletionStore:
+    """Completions by key, in one SQLite file (WAL). Many processes may use the file at once.
+
+    Used on one thread: the event loop's. Writes are grouped: whatever arrives in one turn of the loop is one
+    transaction.
+
+    Raises:
+        StorageError: the file cannot be opened, read or written; it is left as it was.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._waiting: list[tuple[bytes, bytes, asyncio.Future[None]]] = []
+        with self._named("open"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+            # NORMAL: a commit survives the death of the process; fsync happens at checkpoints.
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db.execute(_SCHEMA)
+
+    def get(self, key: bytes) -> Completion | None:
+        """The completion recorded under this key."""
+        with self._named("read"):
+            row = self._db.execute("SELECT value FROM completions WHERE key = ?", (key,)).fetchone()
+        return None if row is None else Completion.from_json(orjson.loads(row[0]))
+
+    async def put(self, key: bytes, completion: Completion) -> None:
+        """Record; returns when it is committed. The first completion recorded under a key stays."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+        self._waiting.append((key, orjson.dumps(completion.to_json()), done))
+        if len(self._waiting) == 1:
+            loop.call_soon(self._flush)
+        await done
+
+    def __len__(self) -> int:
+        with self._named("read"):
+            return int(self._db.execute("SELECT count(*) FROM completions").fetchone()[0])
+
+    def close(self) -> None:
+        """Commit what waits and close the file."""
+        self._flush()
+        self._db.close()
+
+    def _flush(self) -> None:
+        batch, self._waiting = self._waiting, []
+        if not batch:
+            return
+        try:
+            with self._named("write"):
+                self._commit([(key, value) for key, value, _ in batch])
+        except StorageError as error:
+            for _, _, done in batch:
+                if not done.done():
+                    done.set_exception(error)
+            return
+        for _, _, done in batch:
+            if not done.done():
+                done.set_result(None)
+
+    def _commit(self, rows: list[tuple[bytes, bytes]]) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            self._db.executemany("INSERT OR IGNORE INTO completions VALUES (?, ?)", rows)
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+    @contextmanager
+    def _named(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise StorageError(
+                f"Cannot {what} the completion cache {self.path}: {error}. What was recorded before is intact. "
+                "Free space or rights, or name another file with `cache: PATH`."
+            ) from error
+
+
+class Cached:
+    """Answers from the store where it can; else asks, records, then answers. Equal requests in flight are asked once.
+
+    A hit is charged like a call (else a warm cache would change the search), so the gate is asked here too.
+    """
+
+    def __init__(self, inner: Inner, store: CompletionStore, digest: str, gate: Gate, role: str, price: Price) -> None:
+        self._inner = inner
+        self._store = store
+        self._digest = digest
+        self._gate = gate
+        self._role = role
+        self._price = price
+        self._asking: dict[bytes, asyncio.Future[Completion]] = {}
+
+    async def complete(self, request: Request) -> Completion:
+        """One answer, recorded before it is returned."""
+        key = completion_key(self._digest, request)
+        found = self._store.get(key)
+        if found is None and (other := self._asking.get(key)) is not None:
+            found = replace(await asyncio.shield(other), cached=True, seconds=0.0)
+        if found is None:
+            return await self._ask(key, request)
+        found = self._priced(found)
+        await self._gate.charge(self._role, found.usage)
+        return found
+
+    def _priced(self, completion: Completion) -> Completion:
+        # Prices are the user's of today, so they are not recorded: tokens are.
+        if not self._price.charges:
+            return completion
+        return replace(completion, usage=replace(completion.usage, usd=self._price.of(completion.usage)))
+
+    async def _ask(self, key: bytes, request: Request) -> Completion:
+        mine: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
+        self._asking[key] = mine
+        try:
+            completion = await self._inner.complete(request)
+            await self._store.put(key, replace(completion, usage=replace(completion.usage, usd=0.0)))
+        except BaseException as error:
+            # Waiters get the same failure; a cancelled asker must not leave them waiting.
+            shared = error if isinstance(error, Exception) else CallError(_interrupted())
+            mine.set_exception(shared)
+            mine.exception()  # marks it as seen: there may be no waiter
+            raise
+        finally:
+            del self._asking[key]
+        mine.set_result(completion)
+        return completion
+
+
+def _interrupted() -> Failure:
+    return Failure("connection", "The call was interrupted.")
+
+
+def default_cache_path() -> Path:
+    """``$PROMPTOPT_HOME/completions.sqlite``, or the same in the user's cache folder."""
+    return home() / "completions.sqlite"
+
+
+def home() -> Path:
+    """Where promptopt keeps models and completions: ``$PROMPTOPT_HOME`` or ``~/.cache/promptopt``."""
+    if named := os.environ.get("PROMPTOPT_HOME"):
+        return Path(named).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "promptopt"

@@ -1,0 +1,156 @@
+"""The one door to models, as programs and judges see it: plain synchronous calls.
+
+    with Session({"task": door}):
+        program(question="…")
+
+Which model answers is said by role (``task``, ``judge``, ``proposer``); a role that the session lacks is answered by
+``task``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+
+from promptopt.errors import CallError, ConfigError
+from promptopt.lm.base import Completes, Completion, Generates, Request
+from promptopt.lm.door import Door
+from promptopt.lm.loop import wait
+from promptopt.records import Failure, Usage
+
+Backend = Generates | Completes
+
+_session: contextvars.ContextVar[Session | None] = contextvars.ContextVar("promptopt_session", default=None)
+_tally: contextvars.ContextVar[Tally | None] = contextvars.ContextVar("promptopt_tally", default=None)
+
+
+class Session:
+    """The models that calls go to while it is active.
+
+    Args:
+        doors: role → ``Door``, or a backend, which is then called without a cache or a budget.
+    """
+
+    def __init__(self, doors: Mapping[str, Door | Backend]) -> None:
+        self._doors = {role: door if isinstance(door, Door) else Door.plain(door) for role, door in doors.items()}
+        self._token: contextvars.Token[Session | None] | None = None
+
+    def door(self, role: str) -> Door:
+        """The door of a role.
+
+        Raises:
+            ConfigError: the session has neither the role nor ``task``.
+        """
+        found = self._doors.get(role) or self._doors.get("task")
+        if found is None:
+            raise ConfigError(f"No model for the role {role!r}: this session has {', '.join(self._doors) or 'none'}.")
+        return found
+
+    def __enter__(self) -> Session:
+        self._token = _session.set(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._token is not None
+        _session.reset(self._token)
+
+
+class Tally:
+    """Counts what the calls made while it is active cost, by role. The evaluator keeps one a cell."""
+
+    __slots__ = ("_token", "constrained", "usage")
+
+    def __init__(self) -> None:
+        self.usage: dict[str, Usage] = {}
+        self.constrained: bool | None = None
+        self._token: contextvars.Token[Tally | None] | None = None
+
+    def add(self, role: str, usage: Usage) -> None:
+        """Count one call."""
+        had = self.usage.get(role)
+        self.usage[role] = usage if had is None else had + usage
+
+    def __enter__(self) -> Tally:
+        self._token = _tally.set(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._token is not None
+        _tally.reset(self._token)
+
+
+def active_session() -> Session:
+    """The session calls go to.
+
+    Raises:
+        ConfigError: none is active.
+    """
+    session = _session.get()
+    if session is None:
+        raise ConfigError("No model is active. Call programs inside `with Session({'task': model}):`.")
+    return session
+
+
+def complete(request: Request, role: str = "task") -> Completion:
+    """One answer.
+
+    Raises:
+        CallError: the call failed for good; the cause is in ``error.failure``.
+        BudgetExhaustedError: the call does not fit into the budget any more.
+    """
+    door = active_session().door(role)
+    tally = _tally.get()
+    try:
+        completion = wait(door.complete(request))
+    except CallError as error:
+        if tally is not None:
+            tally.add(role, error.usage)
+        raise
+    if tally is not None:
+        tally.add(role, completion.usage)
+        if request.constraint is not None:
+            tally.constrained = completion.constrained and tally.constrained is not False
+    return completion
+
+
+def complete_many(requests: Sequence[Request], role: str = "task") -> list[Completion | Failure]:
+    """Answers in the order of the requests, all in flight at once; a call that failed is its Failure."""
+    return [answer for answer, _ in complete_each(requests, role)]
+
+
+def complete_each(requests: Sequence[Request], role: str = "task") -> list[tuple[Completion | Failure, Usage]]:
+    """As ``complete_many``, with what each answer or failure cost."""
+    door = active_session().door(role)
+    tally = _tally.get()
+
+    async def one(request: Request) -> tuple[Completion | Failure, Usage]:
+        try:
+            completion = await door.complete(request)
+        except CallError as error:
+            return error.failure, error.usage
+        return completion, completion.usage
+
+    async def every() -> list[tuple[Completion | Failure, Usage]]:
+        done = await asyncio.gather(*(one(request) for request in requests), return_exceptions=True)
+        for outcome in done:  # a budget's end is raised when nothing is in flight any more
+            if isinstance(outcome, BaseException):
+                raise outcome
+        return [outcome for outcome in done if not isinstance(outcome, BaseException)]
+
+    answers = wait(every())
+    if tally is not None:
+        for _, usage in answers:
+            tally.add(role, usage)
+    return answers
+
+
+def constrains(role: str = "task") -> bool:
+    """Whether the model of this role enforces ``Request.constraint`` while decoding; False when none is active."""
+    session = _session.get()
+    return session is not None and session.door(role).constrains

@@ -1,0 +1,106 @@
+"""The door to one model: every wrapper in its order.
+
+    fill in settings → meter → cache → retry → slots → rates → budget → coalesce → backend
+
+The meter is outermost, so that it sees hits and misses; the budget is innermost, so that every attempt is reserved, and
+the cache charges it for hits.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import replace
+
+from promptopt import jsonio
+from promptopt.lm.base import Completes, Completion, Generates, Request
+from promptopt.lm.cache import Cached, CompletionStore
+from promptopt.lm.coalesce import Coalesced
+from promptopt.lm.limits import RateLimited, Slots
+from promptopt.lm.loop import run
+from promptopt.lm.meter import Budgeted, Gate, Inner, Meter, Metered, Unlimited
+from promptopt.lm.retry import Retried
+from promptopt.lm.spec import Generate, ModelSpec
+
+
+class Door:
+    """The way to one model for one role.
+
+    Args:
+        backend: the model.
+        spec: sampling settings, limits, retries, price.
+        role: what the calls are for.
+        store: where completions are recorded; None: nowhere.
+        gate: who pays; None: nobody asks.
+        meter: who counts; None: nobody does.
+        shared: a coalescer that another door to the same backend already has.
+        first_pause: seconds before the first retry.
+    """
+
+    def __init__(
+        self,
+        backend: Generates | Completes,
+        spec: ModelSpec | None = None,
+        role: str = "task",
+        store: CompletionStore | None = None,
+        gate: Gate | None = None,
+        meter: Meter | None = None,
+        shared: Inner | None = None,
+        first_pause: float = 0.5,
+    ) -> None:
+        spec = spec or ModelSpec("backend/unnamed")
+        self.spec = spec
+        self.role = role
+        self.backend = backend
+        self.constrains = backend.constrains
+        self.concurrency = min(spec.concurrency or backend.max_batch, backend.max_batch)
+        extra = dict(spec.generate.extra)
+        self.digest = jsonio.digest([backend.digest, extra]) if extra else backend.digest
+        self.bottom: Inner = shared or (Coalesced(backend) if isinstance(backend, Generates) else backend)
+        self._generate: Generate = spec.generate
+        gate = gate or Unlimited()
+        chain: Inner = Budgeted(self.bottom, gate, role, spec.price)
+        if spec.rpm is not None or spec.tpm is not None:
+            chain = RateLimited(chain, spec.rpm, spec.tpm)
+        chain = Slots(chain, self.concurrency)
+        chain = Retried(chain, spec.retries, first_pause)
+        if store is not None:
+            chain = Cached(chain, store, self.digest, gate, role, spec.price)
+        if meter is not None:
+            chain = Metered(chain, meter, role)
+        self._chain = chain
+
+    @classmethod
+    def plain(cls, backend: Generates | Completes) -> Door:
+        """A door with no cache, budget or meter, for scripts and notebooks."""
+        return cls(backend)
+
+    async def complete(self, request: Request) -> Completion:
+        """One answer.
+
+        Raises:
+            CallError: the call failed for good.
+            BudgetExhaustedError: it does not fit into the budget.
+            StorageError: the answer could not be recorded.
+        """
+        return await self._chain.complete(self.filled(request))
+
+    def filled(self, request: Request) -> Request:
+        """The request with the model's own settings where it leaves them open."""
+        own = self._generate
+        return replace(
+            request,
+            max_tokens=own.max_tokens if request.max_tokens is None else request.max_tokens,
+            temperature=own.temperature if request.temperature is None else request.temperature,
+            stop=request.stop or own.stop,
+        )
+
+    def close(self) -> None:
+        """Free the backend and its thread."""
+        if isinstance(self.bottom, Coalesced):
+            self.bottom.close()
+        if isinstance(self.backend, Completes):
+            closing = self.backend.aclose()
+            if inspect.iscoroutine(closing):
+                run(closing)
+        else:
+            self.backend.close()

@@ -1,0 +1,107 @@
+"""One event loop in a background thread, and the bridge that lets plain synchronous programs wait on it.
+
+Programs run as greenlets on the loop's thread: a program that calls a model is suspended, others go on, and thousands
+can be in flight without a thread each. Code outside a run (a notebook, a script, a thread of the user's) blocks its own
+thread instead. Because only the loop's thread touches doors, caches and budgets, none of them needs a lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from greenlet import greenlet
+
+T = TypeVar("T")
+
+_lock = threading.Lock()
+_loop: asyncio.AbstractEventLoop | None = None
+_owner: tuple[int, int] = (0, 0)  # (process id, thread id): a forked child needs a loop of its own
+
+
+def loop() -> asyncio.AbstractEventLoop:
+    """The loop, started on first use."""
+    global _loop, _owner
+    with _lock:
+        if _loop is None or _owner[0] != os.getpid() or _loop.is_closed():
+            made = asyncio.new_event_loop()
+            thread = threading.Thread(target=made.run_forever, name="promptopt", daemon=True)
+            thread.start()
+            _loop, _owner = made, (os.getpid(), thread.ident or 0)
+        return _loop
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on the loop and wait for it here; Ctrl-C here cancels it there.
+
+    Raises:
+        RuntimeError: called on the loop's own thread, where waiting would wait for ever.
+    """
+    target = loop()
+    if threading.get_ident() == _owner[1]:
+        coroutine.close()
+        raise RuntimeError("run() was called on the event loop's own thread; use wait() inside a program.")
+    future: Future[T] = asyncio.run_coroutine_threadsafe(coroutine, target)
+    try:
+        return future.result()
+    except BaseException:
+        if not future.done():
+            future.cancel()
+            _settle(target)
+        raise
+
+
+def _settle(target: asyncio.AbstractEventLoop) -> None:
+    # The cancelled work must have let go of files and budgets before the caller goes on.
+    async def pass_through() -> None:
+        current = asyncio.current_task()
+        for _ in range(200):
+            if not [t for t in asyncio.all_tasks() if t is not current and t.cancelling() and not t.done()]:
+                return
+            await asyncio.sleep(0.01)
+
+    asyncio.run_coroutine_threadsafe(pass_through(), target).result()
+
+
+class _Program(greenlet):
+    """A synchronous function that may wait() while it runs on the loop's thread."""
+
+    driver: greenlet | None = None
+
+
+async def run_program(function: Callable[[], T]) -> T:
+    """Run a synchronous function on the loop; whenever it waits, the loop goes on with others."""
+    program = _Program(function)
+    program.gr_context = contextvars.copy_context()
+    program.driver = greenlet.getcurrent()
+    result: Any = program.switch()
+    while not program.dead:
+        # Whoever resumes us runs in the loop's own greenlet: results go back there.
+        try:
+            value = await result
+        except BaseException as error:
+            program.driver = greenlet.getcurrent()
+            result = program.throw(error)
+        else:
+            program.driver = greenlet.getcurrent()
+            result = program.switch(value)
+    done: T = result
+    return done
+
+
+def wait(awaitable: Awaitable[T]) -> T:
+    """Wait for an awaitable from synchronous code: suspends a program inside a run, blocks the thread elsewhere."""
+    current = greenlet.getcurrent()
+    if isinstance(current, _Program) and current.driver is not None:
+        value: T = current.driver.switch(awaitable)
+        return value
+
+    async def awaited() -> T:
+        return await awaitable
+
+    return run(awaited())

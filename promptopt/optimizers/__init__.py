@@ -1,0 +1,15 @@
+"""optimizers: one algorithm a file; a frozen dataclass of settings whose ``start`` begins a search."""
+
+from promptopt.registry import Registry
+
+OPTIMIZERS = Registry(
+    "optimizer",
+    {
+        "ape": "promptopt.optimizers.ape:Ape",
+        "best_of_seeds": "promptopt.optimizers.best_of_seeds:BestOfSeeds",
+        "opro": "promptopt.optimizers.opro:Opro",
+        "random_search": "promptopt.optimizers.random_search:RandomSearch",
+    },
+    "promptopt.optimizers",
+)
+"""Optimizer name → its settings class."""

@@ -1,0 +1,1 @@
+"""Texts that are sent to models: one file a purpose."""

@@ -1,0 +1,408 @@
+"""The engine: the only one who evaluates, counts, stops and writes.
+
+    baseline → search → confirm → test
+
+The default program always competes. Search scores choose finalists and are never reported as results: finalists and
+default meet again on ``confirm``, and only if one is better there does it meet the default once on ``test``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from promptopt.errors import BudgetExhaustedError, BudgetTooSmallError, ConfigError, ModelDownError
+from promptopt.evaluate import stats
+from promptopt.evaluate.cells import Cell, FailurePolicy, Trial, paired
+from promptopt.evaluate.evaluator import Ask, Evaluator
+from promptopt.evaluate.stats import Interval
+from promptopt.lm.base import Completion, Request
+from promptopt.lm.calls import Session
+from promptopt.lm.meter import Meter
+from promptopt.metrics.base import Metric
+from promptopt.program.module import Module
+from promptopt.program.params import Candidate
+from promptopt.records import Example, Failure, Usage
+from promptopt.search.budget import Budget
+from promptopt.search.events import (
+    BudgetStopped,
+    CellDone,
+    Event,
+    Interrupted,
+    Observer,
+    PhaseStarted,
+    RunFinished,
+    RunStarted,
+    TrialDone,
+)
+from promptopt.search.optimizer import Context, Optimizer
+from promptopt.search.result import Comparison, Result
+from promptopt.search.run import Run
+from promptopt.seeds import Seeds
+from promptopt.task.dataset import Splits
+
+FINALISTS = 3
+PROMOTE = 0.8
+"""P(better than the default on confirm) that a winner needs to be recommended."""
+_MARGIN = 1.25
+_LEAST_TRIALS = 3
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that a run needs to know.
+
+    Args:
+        name: of the task.
+        optimizer_name: as the user wrote it.
+        concurrency: cells in flight.
+        start: parameters to begin from (default: the program's own); they are what the winner is compared with.
+    """
+
+    name: str
+    description: str
+    program: Module
+    splits: Splits
+    metric: Metric
+    policy: FailurePolicy
+    instructions: Sequence[str]
+    optimizer: Optimizer
+    optimizer_name: str
+    seed: int
+    concurrency: int = 16
+    start: Candidate | None = None
+    level: float = 0.95
+
+
+class Engine:
+    """One run from start to result.
+
+    Args:
+        job: what to do.
+        run: where it is written.
+        session: the models, whose doors are gated by ``budget`` and counted by ``meter``.
+        budget: what may be spent.
+        meter: what was.
+        observer: told of every event; must not raise.
+    """
+
+    def __init__(
+        self, job: Job, run: Run, session: Session, budget: Budget, meter: Meter, observer: Observer | None = None
+    ) -> None:
+        self._job = job
+        self._run = run
+        self._session = session
+        self._budget = budget
+        self._meter = meter
+        self._observer = observer
+        self._seeds = Seeds(job.seed)
+        self._cost = _CellCost(len(job.program.predictors()))
+        self._failures: Counter[str] = Counter()
+        self._trials: list[Trial] = []
+        budget.spent_before = run.seconds
+        self._evaluator = Evaluator(
+            job.program, job.metric, session, run.cells, job.policy, job.concurrency, budget, self._cell_done
+        )
+        splits = job.splits
+        order = self._seeds.rng("examples", "order").permutation(len(splits.search.examples))
+        self._search_examples = [splits.search.examples[i] for i in order]
+        self._last_cells = (FINALISTS + 1) * len(splits.confirm.examples) + (
+            2 * len(splits.test.examples) if splits.test else 0
+        )
+
+    def result(self) -> Result:
+        """Run, or go on, to the end.
+
+        Raises:
+            BudgetTooSmallError: before anything is spent.
+            ModelDownError, StorageError, KeyboardInterrupt: what is on disk is whole; run again to go on.
+        """
+        self._tell(RunStarted(self._job.name, self._job.optimizer_name, self._run.resumed, self._run.cells.count))
+        try:
+            default = self._job.start or self._job.program.default()
+            baseline = self._baseline(default)
+            stopped = self._search(default, baseline)
+            return self._conclude(default, stopped)
+        except (KeyboardInterrupt, ModelDownError) as error:
+            self._tell(Interrupted(str(error) or "Ctrl-C"))
+            raise
+
+    def _baseline(self, default: Candidate) -> Trial:
+        examples = self._search_examples
+        self._check_budget()
+        self._hold()
+        self._tell(PhaseStarted("baseline", len(examples)))
+        trials, stop = self._evaluate([Ask(default)], self._search_examples)
+        if stop is not None or not trials:
+            raise BudgetTooSmallError(
+                f"The budget ended while the default program was evaluated: {stop} What was paid is kept."
+            )
+        baseline = trials[0]
+        if baseline.n == 0 or sum(baseline.failures.values()) - _unusable(baseline) >= len(examples) / 2:
+            kind, count = max(baseline.failures.items(), key=lambda item: item[1])
+            raise ConfigError(
+                f"The default program failed on {count} of {len(examples)} examples ({kind}): {self._why(baseline)} "
+                "Mend it before optimizing; `promptopt evaluate` shows every failure."
+            )
+        return baseline
+
+    def _search(self, default: Candidate, baseline: Trial) -> str:
+        job, examples = self._job, self._search_examples
+        last = self._stop_of_an_earlier_sitting()
+        self._tell(PhaseStarted("search", None))
+        context = Context(
+            job.description,
+            job.program,
+            default,
+            job.splits.demos.examples,
+            tuple(job.instructions),
+            tuple(examples),
+            self._seeds,
+            self._complete,
+            self._cells_left,
+            baseline,
+        )
+        search = job.optimizer.start(context)
+        while True:
+            room = None if last is None else last.trials - len(self._trials)
+            if last is not None and room == 0:
+                return last.why
+            try:
+                with self._session:
+                    asks = list(search.ask())
+            except BudgetExhaustedError as stop:
+                return self._stopped(stop)
+            if not asks:
+                return "The optimizer had nothing more to try."
+            trials, stopped = self._evaluate(asks[:room], examples)
+            if stopped is not None:
+                return self._stopped(stopped)
+            if last is not None and len(trials) < len(asks):
+                return last.why
+            with self._session:
+                search.tell(trials)
+
+    def _conclude(self, default: Candidate, stopped: str) -> Result:
+        confirm, test = self._job.splits.confirm, self._job.splits.test
+        searched = self._best_searched(default)
+        self._budget.hold(Usage())
+        self._tell(PhaseStarted("confirm", len(confirm.examples) * (1 + len(searched))))
+        finalists, stop = self._evaluate([Ask(default), *(Ask(c) for c in searched)], confirm.examples)
+        if stop is not None or len(finalists) <= len(searched):
+            self._tell(BudgetStopped("confirm", len(self._trials), str(stop), self._budget.limits.to_json()))
+            return self._finish(default, default, stopped, finalists, None, None, None)
+        winner = max(finalists[1:], key=lambda t: (t.mean or 0.0, -_length(t.candidate)), default=finalists[0])
+        # The winner is the best of several on these examples: the level is split among them (Bonferroni).
+        level = 1 - (1 - self._job.level) / max(1, len(searched))
+        compared = self._compare(finalists[0], winner, level) if searched else None
+        promoted = compared is not None and compared.verdict.p_better >= PROMOTE and compared.verdict.interval.mean > 0
+        tested, alone = None, None
+        if test is not None:
+            final = [default, winner.candidate] if promoted else [default]
+            self._tell(PhaseStarted("test", len(test.examples) * len(final)))
+            report = self._evaluator.report(final, test)
+            for trial in report.trials:
+                self._record(trial)
+            if report.stopped is not None:
+                self._tell(BudgetStopped("test", len(self._trials), str(report.stopped), self._budget.limits.to_json()))
+            elif promoted:
+                tested = self._compare(report.trials[0], report.trials[1], self._job.level)
+            else:
+                alone = _mean_interval(report.trials[0], self._job.level)
+        return self._finish(
+            default, winner.candidate if promoted else default, stopped, finalists, compared, tested, alone
+        )
+
+    def _finish(
+        self,
+        default: Candidate,
+        winner: Candidate,
+        stopped: str,
+        finalists: Sequence[Trial],
+        confirm: Comparison | None,
+        test: Comparison | None,
+        alone: Interval | None,
+    ) -> Result:
+        searched = [t for t in self._trials if t.candidate == winner and t.split == "search"]
+        constrained = [t.constrained for t in self._trials if t.constrained is not None]
+        result = Result(
+            default=default,
+            winner=winner,
+            promoted=winner != default,
+            search_mean=searched[-1].mean if searched else None,
+            confirm=confirm,
+            test=test,
+            test_default=alone,
+            finalists=tuple(finalists),
+            stopped=stopped,
+            charged=dict(self._budget.by_role),
+            paid={role: counts.paid for role, counts in self._meter.roles.items()},
+            candidates=len({t.candidate for t in self._trials} - {default}),
+            trials=len(self._trials),
+            cells=self._run.cells.count,
+            failures=dict(sorted(self._failures.items())),
+            constrained=sum(constrained) / len(constrained) if constrained else None,
+            seconds=self._budget.seconds,
+            folder=self._run.folder,
+        )
+        self._run.write("best.json", self._job.program.bind(result.best).to_json(result.best))
+        self._run.write("result.json", result.to_json())
+        self._tell(RunFinished(result.verdict))
+        self._run.sync()
+        return result
+
+    def _evaluate(
+        self, asks: Sequence[Ask], examples: Sequence[Example]
+    ) -> tuple[tuple[Trial, ...], BudgetExhaustedError | None]:
+        splits = self._job.splits
+        split = splits.search if examples is self._search_examples else splits.confirm
+        done = self._evaluator.evaluate(asks, split, examples)
+        for trial in done.trials:
+            self._record(trial)
+        self._hold()
+        return done.trials, done.stopped
+
+    def _record(self, trial: Trial) -> None:
+        number = self._run.trial(trial)
+        self._trials.append(trial)
+        self._failures.update(trial.failures)
+        self._cost.learn(trial)
+        self._tell(TrialDone(number, trial))
+
+    def _complete(self, requests: Sequence[Request], role: str = "proposer") -> list[Completion | Failure]:
+        return self._run.ask(requests, role, self._budget)
+
+    def _cells_left(self) -> int | None:
+        left = self._budget.left()
+        each = self._cost.largest
+        shares = [
+            left.get("calls", float("inf")) / max(1, each.calls),
+            left.get("tokens", float("inf")) / max(1, each.tokens),
+            left["usd"] / each.usd if "usd" in left and each.usd else float("inf"),
+        ]
+        if "minutes" in left and (pace := self._pace()) > 0:
+            shares.append(left["minutes"] * 60 / pace)
+        return None if min(shares) == float("inf") else int(min(shares))
+
+    def _best_searched(self, default: Candidate) -> list[Candidate]:
+        """The finalists: highest shrunk means over each candidate's longest trial; ties to the shorter prompt."""
+        longest: dict[Candidate, Trial] = {}
+        for trial in self._trials:
+            if trial.split == "search" and trial.candidate != default and trial.n:
+                had = longest.get(trial.candidate)
+                if had is None or trial.n >= had.n:
+                    longest[trial.candidate] = trial
+        trials = list(longest.values())
+        if not trials:
+            return []
+        shrunk = stats.shrunk_means([(t.mean or 0.0) * t.n for t in trials], [t.n for t in trials])
+        # A short trial's mean is noise even when shrunk: finalists come from those that were tried on most examples.
+        most = max(t.n for t in trials)
+        ranked = sorted(
+            (i for i in range(len(trials)) if 2 * trials[i].n >= most),
+            key=lambda i: (-shrunk[i], _length(trials[i].candidate), trials[i].candidate.id),
+        )
+        return [trials[i].candidate for i in ranked[:FINALISTS]]
+
+    def _compare(self, default: Trial, winner: Trial, level: float) -> Comparison:
+        differences = paired(winner, default)
+        seed = self._seeds.integer("compare", winner.split)
+        spread = stats.deviation(differences)
+        return Comparison(
+            winner.split,
+            _mean_interval(default, self._job.level),
+            _mean_interval(winner, self._job.level),
+            stats.verdict(differences, level, seed=seed),
+            stats.sign_test(differences),
+            stats.smallest_detectable(len(differences), spread, self._job.level),
+        )
+
+    def _check_budget(self) -> None:
+        """Refuse before spending when the rest cannot be paid: baseline, three candidates, confirm and test."""
+        limits, size = self._budget.limits, len(self._search_examples)
+        if limits.calls is None:
+            return
+        cells = size + _LEAST_TRIALS * min(size, 10) + self._last_cells
+        needed = cells * self._cost.largest.calls
+        if limits.calls < needed:
+            raise BudgetTooSmallError(
+                f"A budget of {limits.calls:,} calls is too small: the default program on {size} search examples, "
+                f"{_LEAST_TRIALS} candidates, confirm and test take at least {needed:,}. Raise budget.calls, or use "
+                "fewer examples in `splits`. Nothing was spent."
+            )
+
+    def _hold(self) -> None:
+        """Keep aside what confirm and test will need, by the dearest cell seen so far (and a margin for tokens)."""
+        each, n = self._cost.largest, self._last_cells
+        tokens = int(each.tokens * n * _MARGIN)
+        held = Usage(each.calls * n, tokens, 0, 0, each.usd * n * _MARGIN)
+        self._budget.hold(held, self._pace() * n * _MARGIN)
+
+    def _pace(self) -> float:
+        """Seconds a cell has taken so far."""
+        done = sum(len(t.examples) for t in self._trials)
+        return self._budget.seconds / done if done else 0.0
+
+    def _stop_of_an_earlier_sitting(self) -> BudgetStopped | None:
+        """Where a limit ended the search before; honoured as long as the limits are the same."""
+        limits = self._budget.limits.to_json()
+        for event in reversed(self._run.events):
+            if event["event"] == "BudgetStopped" and event["phase"] == "search" and event["limits"] == limits:
+                return BudgetStopped("search", event["trials"], event["why"], limits)
+        return None
+
+    def _stopped(self, stop: BudgetExhaustedError) -> str:
+        self._tell(BudgetStopped("search", len(self._trials), str(stop), self._budget.limits.to_json()))
+        return str(stop)
+
+    def _cell_done(self, cell: Cell) -> None:
+        if self._observer is not None:
+            self._observer(CellDone(cell))
+
+    def _tell(self, event: Event) -> None:
+        self._run.event(event, self._budget.seconds)
+        if self._observer is not None:
+            self._observer(event)
+
+    def _why(self, trial: Trial) -> str:
+        from promptopt.evaluate.cells import Key
+
+        for example in trial.examples:
+            cell = self._run.cells.get(Key(trial.candidate.id, example))
+            if cell is not None and cell.failure is not None:
+                return cell.failure.message
+        return ""
+
+
+class _CellCost:
+    """The dearest cell of any trial so far, on average over its cells: what is kept aside is made of it."""
+
+    def __init__(self, calls: int) -> None:
+        self.largest = Usage(calls=max(1, calls))
+
+    def learn(self, trial: Trial) -> None:
+        n = max(1, len(trial.examples))
+        cost, had = trial.usage.get("task", Usage()) + trial.usage.get("judge", Usage()), self.largest
+        self.largest = Usage(
+            max(had.calls, -(-cost.calls // n)),
+            max(had.prompt_tokens, -(-cost.prompt_tokens // n)),
+            max(had.completion_tokens, -(-cost.completion_tokens // n)),
+            0,
+            max(had.usd, cost.usd / n),
+        )
+
+
+def _mean_interval(trial: Trial, level: float) -> Interval:
+    return stats.mean_interval([score for score in trial.scores if score is not None], level)
+
+
+def _unusable(trial: Trial) -> int:
+    return trial.failures.get("parse", 0) + trial.failures.get("truncated", 0)
+
+
+def _length(candidate: Candidate) -> int:
+    def size(value: object) -> int:
+        return len(value) if isinstance(value, str) else sum(len(str(item.to_json())) for item in value)  # type: ignore[attr-defined]
+
+    return sum(size(value) for value in candidate.values.values())

@@ -1,0 +1,86 @@
+"""What happens in a run, one typed record each: for progress on a screen, and for ``events.jsonl``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from promptopt.evaluate.cells import Cell, Trial
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """The run begins, or goes on."""
+
+    task: str
+    optimizer: str
+    resumed: bool
+    recorded_cells: int
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseStarted:
+    """``baseline``, ``search``, ``confirm`` or ``test``; ``cells``: how many it will take (None: not known)."""
+
+    phase: str
+    cells: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class CellDone:
+    """One cell, evaluated now or read back."""
+
+    cell: Cell
+
+
+@dataclass(frozen=True, slots=True)
+class TrialDone:
+    """One trial, with its number from 0."""
+
+    number: int
+    trial: Trial
+
+
+@dataclass(frozen=True, slots=True)
+class Proposed:
+    """What a step of the optimizer brought; ``note`` counts what was dropped and why."""
+
+    count: int
+    note: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetStopped:
+    """A limit ended a phase; ``trials`` were finished by then."""
+
+    phase: str
+    trials: int
+    why: str
+    limits: Mapping[str, float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """Ctrl-C, or the model went down."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunFinished:
+    """The end; ``verdict`` as in the result."""
+
+    verdict: str
+
+
+Event = RunStarted | PhaseStarted | CellDone | TrialDone | Proposed | BudgetStopped | Interrupted | RunFinished
+Observer = Callable[[Event], None]
+
+RECORDED = (RunStarted, PhaseStarted, Proposed, BudgetStopped, Interrupted, RunFinished)
+"""Events that go to ``events.jsonl``; cells and trials have files of their own."""
+
+
+def to_json(event: Event, seconds: float) -> dict[str, Any]:
+    """As written to disk; ``seconds`` of work since the run's first start."""
+    return {"event": type(event).__name__, "seconds": round(seconds, 3), **asdict(event)}

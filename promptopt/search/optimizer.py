@@ -1,0 +1,105 @@
+"""The conversation between the engine and an optimizer: it proposes, and learns what came of it.
+
+An optimizer is a frozen dataclass of settings (its fields are the keys in a task file) with one method, ``start``. What
+that returns is asked and told in turn. It never evaluates, counts, stops or writes; all its randomness comes from
+``context.seeds`` and all its model calls go through ``context.complete``; so rerunning it with the same recorded
+answers gives the same proposals, and no state of it is ever saved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from promptopt.evaluate.cells import Trial
+from promptopt.evaluate.evaluator import Ask as Ask
+from promptopt.lm.base import Completion, Request
+from promptopt.program.module import Module
+from promptopt.program.params import Candidate, Exemplars, Instruction
+from promptopt.records import Example, Failure
+from promptopt.seeds import Seeds
+
+
+class Proposer(Protocol):
+    """How an optimizer calls models."""
+
+    def __call__(self, requests: Sequence[Request], role: str = "proposer") -> list[Completion | Failure]:
+        """Answers in order; each is recorded in the run before it is returned.
+
+        Raises:
+            BudgetExhaustedError: the calls do not fit into the search's budget.
+        """
+        ...
+
+
+class CellsLeft(Protocol):
+    """How much an optimizer may still ask for."""
+
+    def __call__(self) -> int | None:
+        """Cells the search can still pay for, as far as can be told; None without a limit that tells."""
+        ...
+
+
+@dataclass(frozen=True)
+class Context:
+    """What an optimizer may see: everything but confirm and test.
+
+    Args:
+        description: what the task is, in the user's words.
+        program: the program to improve.
+        default: its parameters as they came; evaluated before the search starts.
+        demos: examples that may be shown in prompts; never scored on.
+        instructions: the user's own seed instructions.
+        search: the examples that candidates are scored on, in the run's common order.
+        seeds: randomness by name.
+        complete: calls to models.
+        cells_left: what the search may still ask for.
+        baseline: the default's trial on the whole search split.
+    """
+
+    description: str
+    program: Module
+    default: Candidate
+    demos: Sequence[Example]
+    instructions: Sequence[str]
+    search: Sequence[Example]
+    seeds: Seeds
+    complete: Proposer
+    cells_left: CellsLeft
+    baseline: Trial
+
+    @property
+    def search_size(self) -> int:
+        """How many examples a full trial has."""
+        return len(self.search)
+
+    @property
+    def instruction_parameters(self) -> tuple[Instruction, ...]:
+        """Tunable texts, in the program's order."""
+        return tuple(p for p in self.program.parameters() if isinstance(p, Instruction))
+
+    @property
+    def exemplar_parameters(self) -> tuple[Exemplars, ...]:
+        """Tunable exemplar tuples, in the program's order."""
+        return tuple(p for p in self.program.parameters() if isinstance(p, Exemplars))
+
+
+class Search(Protocol):
+    """One search in progress."""
+
+    def ask(self) -> Sequence[Ask]:
+        """Candidates to try next, in order; empty: the search is done."""
+        ...
+
+    def tell(self, trials: Sequence[Trial]) -> None:
+        """What came of them: a trial for each ask, in order; fewer when the budget ended (then nothing follows)."""
+        ...
+
+
+class Optimizer(Protocol):
+    """Settings of one algorithm."""
+
+    def start(self, context: Context) -> Search:
+        """Begin a search."""
+        ...

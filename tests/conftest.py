@@ -1,0 +1,17 @@
+"""Shared by all tests: their own cache folder, and nothing else."""
+
+import os
+import tempfile
+
+# Before promptopt is imported: tests neither read nor fill the user's completion cache. Models stay where they are.
+_REAL_HOME = os.environ.get("PROMPTOPT_HOME")
+os.environ["PROMPTOPT_TEST_HOME"] = _tmp = tempfile.mkdtemp(prefix="promptopt-tests-")
+os.environ.setdefault(
+    "PROMPTOPT_MODELS", os.path.join(_REAL_HOME or os.path.expanduser("~/.cache/promptopt"), "models")
+)
+os.environ["PROMPTOPT_HOME"] = _tmp
+
+# toy.py lies beside this file; tests are imported by path, so its folder is named here.
+import sys  # noqa: E402
+
+sys.path.insert(0, os.path.dirname(__file__))

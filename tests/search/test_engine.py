@@ -1,0 +1,338 @@
+"""Whole runs with scripted models, through the front door."""
+
+import json
+from dataclasses import dataclass
+
+import pytest
+
+from promptopt import jsonio
+from promptopt.api import evaluate, optimize
+from promptopt.errors import (
+    BudgetTooSmallError,
+    ConfigError,
+    ModelDownError,
+    RunLockedError,
+    RunMismatchError,
+    StorageError,
+)
+from promptopt.evaluate.cells import FailurePolicy
+from promptopt.evaluate.evaluator import Evaluator
+from promptopt.lm.calls import Session
+from promptopt.lm.scripted import ScriptedLM
+from promptopt.optimizers.best_of_seeds import BestOfSeeds
+from promptopt.program.params import Origin
+from promptopt.records import Failure
+from promptopt.search.budget import Limits
+from promptopt.search.events import BudgetStopped, CellDone, TrialDone
+from promptopt.search.lock import FolderLock
+from promptopt.search.optimizer import Ask
+from promptopt.task.dataset import Splits
+from toy import splits, toy
+
+GOOD = {"start": 0.2, "better": 0.5, "best": 0.9, "worse": 0.1}
+
+
+def quality(instruction):
+    return next((value for name, value in GOOD.items() if name in instruction), 0.0)
+
+
+def trials(folder):
+    return [json.loads(line) for line in (folder / "trials.jsonl").read_text().splitlines()]
+
+
+def run(tmp_path, *, lm=None, optimizer=None, budget=None, name="run", **settings):
+    settings.setdefault("instructions", ("better", "best", "worse"))
+    task, model = toy(quality, **settings)
+    result = optimize(
+        task,
+        optimizer=optimizer or BestOfSeeds(),
+        out=tmp_path / name,
+        budget=budget,
+        backends={"task": lm or model},
+    )
+    return result, lm or model
+
+
+def test_a_better_instruction_is_found_confirmed_and_reported(tmp_path):
+    result, lm = run(tmp_path, splits=splits(search=30, confirm=40, test=60))
+    assert result.verdict == "improved"
+    assert result.best.text("instruction") == "best"
+    assert result.test.split == "test"
+    assert result.test.verdict.interval.low > 0
+    assert result.test.winner.mean == pytest.approx(0.9, abs=0.12)
+    assert result.stopped == "The optimizer had nothing more to try."
+    # default and three on search, default and three on confirm, default and winner on test
+    assert lm.calls == 4 * 30 + 4 * 40 + 2 * 60
+    assert result.charged["task"].calls == lm.calls
+
+
+def test_the_program_on_disk_is_the_winner(tmp_path):
+    from promptopt.program.save import load
+
+    result, _ = run(tmp_path)
+    assert load(tmp_path / "run" / "best.json").candidate == result.best
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["verdict"] == result.verdict
+
+
+def test_nothing_better_keeps_the_default_and_says_so(tmp_path):
+    result, _ = run(tmp_path, instructions=("worse",))
+    assert result.verdict == "indistinguishable"
+    assert not result.promoted
+    assert result.best.text("instruction") == "start"
+    assert result.test is None
+    assert result.test_default is not None
+
+
+def test_search_scores_are_not_reported(tmp_path):
+    result, _ = run(tmp_path)
+    assert result.gap == pytest.approx(result.search_mean - result.confirm.winner.mean)
+
+
+def test_the_test_split_is_used_last_and_once(tmp_path):
+    run(tmp_path)
+    seen = [t["split"] for t in trials(tmp_path / "run")]
+    assert seen == ["search"] * 4 + ["confirm"] * 4 + ["test"] * 2
+
+
+def test_the_evaluator_refuses_the_test_split():
+    task, lm = toy(quality)
+    evaluator = Evaluator(task.program, task.metric, Session({"task": lm}), None)
+    with pytest.raises(ConfigError, match="final report alone"):
+        evaluator.evaluate([Ask(task.program.default())], task.splits.test)
+
+
+def test_no_example_is_in_two_splits_of_a_trial(tmp_path):
+    run(tmp_path)
+    by_split = {}
+    for trial in trials(tmp_path / "run"):
+        by_split.setdefault(trial["split"], set()).update(example for example, _ in trial["cells"])
+    assert not by_split["search"] & by_split["confirm"]
+    assert not by_split["test"] & (by_split["search"] | by_split["confirm"])
+
+
+def test_all_candidates_see_the_same_examples_in_the_same_order(tmp_path):
+    run(tmp_path)
+    orders = {tuple(e for e, _ in t["cells"]) for t in trials(tmp_path / "run") if t["split"] == "search"}
+    assert len(orders) == 1
+
+
+def test_without_a_test_split_confirm_decides(tmp_path):
+    result, _ = run(tmp_path, splits=splits(confirm=60, test=0))
+    assert result.test is None
+    assert result.verdict == "improved"
+    # The winner was chosen among three on confirm: its level is split.
+    assert result.confirm.verdict.interval.level == pytest.approx(1 - 0.05 / 3)
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        run(tmp_path, name=name, seed=seed)
+    a, b, c = ((tmp_path / name / "trials.jsonl").read_bytes() for name in "abc")
+    assert a == b
+    assert a != c
+
+
+def test_running_again_makes_no_call_and_changes_no_byte(tmp_path):
+    first, lm = run(tmp_path)
+    before, calls = (tmp_path / "run" / "trials.jsonl").read_bytes(), lm.calls
+    second, lm = run(tmp_path, lm=lm)
+    assert lm.calls == calls
+    assert (tmp_path / "run" / "trials.jsonl").read_bytes() == before
+    assert second.to_json() | {"seconds": 0, "paid": 0} == first.to_json() | {"seconds": 0, "paid": 0}
+    assert second.paid.get("task") is None or second.paid["task"].calls == 0
+
+
+def test_it_resumes_from_its_cells_alone_when_the_cache_is_gone(tmp_path):
+    _, lm = run(tmp_path)
+    calls = lm.calls
+    for file in (tmp_path / "run").glob("completions.sqlite*"):
+        file.unlink()
+    _, lm = run(tmp_path, lm=lm)
+    assert lm.calls == calls
+
+
+@pytest.mark.parametrize("calls", [95, 113, 130, 159, 160])
+def test_a_budget_of_calls_is_never_exceeded_and_ends_the_same_way_again(tmp_path, calls):
+    made = splits(search=20, confirm=10, test=10)
+    budget = Limits(calls=calls)
+    try:
+        result, lm = run(tmp_path, splits=made, budget=budget)
+    except BudgetTooSmallError:
+        assert calls < 110
+        return
+    assert lm.calls <= calls
+    assert result.confirm is not None  # confirm and test were kept aside
+    before, paid = (tmp_path / "run" / "trials.jsonl").read_bytes(), lm.calls
+    run(tmp_path, splits=made, budget=budget, lm=lm)
+    assert lm.calls == paid
+    assert (tmp_path / "run" / "trials.jsonl").read_bytes() == before
+
+
+def test_another_budget_is_another_run(tmp_path):
+    run(tmp_path, budget=Limits(calls=500))
+    with pytest.raises(RunMismatchError, match="limits"):
+        run(tmp_path, budget=Limits(calls=600))
+
+
+def test_a_budget_that_cannot_work_is_refused_before_it_is_spent(tmp_path):
+    task, lm = toy(quality, instructions=("best",))
+    with pytest.raises(BudgetTooSmallError, match="Nothing was spent"):
+        optimize(task, optimizer=BestOfSeeds(), out=tmp_path, budget=Limits(calls=50), backends={"task": lm})
+    assert lm.calls == 0
+
+
+def test_failures_are_values_counted_and_scored_by_the_policy(tmp_path):
+    def reply(request):
+        number = int(request.messages[-1][1].split()[-1])
+        return "" if number % 4 == 0 else f"right {number}"
+
+    result, _ = run(tmp_path, lm=ScriptedLM(reply), instructions=("best",))
+    first = trials(tmp_path / "run")[0]
+    assert first["failures"] == {"parse": 5}
+    assert first["mean"] == pytest.approx(0.75)
+    assert result.failures["parse"] > 0
+    cells = [json.loads(line) for line in (tmp_path / "run" / "cells.jsonl").read_text().splitlines()]
+    assert all("score" not in cell for cell in cells if "failure" in cell)
+
+
+def test_one_examples_failure_does_not_stop_the_others(tmp_path):
+    def reply(request):
+        number = int(request.messages[-1][1].split()[-1])
+        return Failure("request", "too long") if number == 15 else f"right {number}"
+
+    run(tmp_path, lm=ScriptedLM(reply), instructions=("best",))
+    first = trials(tmp_path / "run")[0]
+    assert first["n"] == 19  # left out, not scored as 0
+    assert first["mean"] == 1.0
+
+
+def test_a_model_that_is_down_stops_the_run_and_loses_nothing(tmp_path):
+    state = {"up": 30}
+
+    def reply(request):
+        state["up"] -= 1
+        return "right" if state["up"] >= 0 else Failure("connection", "refused")
+
+    with pytest.raises(ModelDownError, match="run the same command again"):
+        run(tmp_path, lm=ScriptedLM(reply, digest="m"), instructions=("best",))
+    state["up"] = 10_000
+    _, lm = run(tmp_path, lm=ScriptedLM(reply, digest="m"), instructions=("best",))
+    whole, _ = run(tmp_path, lm=ScriptedLM(lambda r: "right", digest="m"), instructions=("best",), name="whole")
+    assert (tmp_path / "run" / "trials.jsonl").read_bytes() == (tmp_path / "whole" / "trials.jsonl").read_bytes()
+    assert lm.calls <= whole.charged["task"].calls  # what was answered before is not asked again
+
+
+def test_a_program_that_always_raises_is_reported_not_searched(tmp_path):
+    from promptopt.program.module import Module
+    from promptopt.program.predict import Predict
+
+    class Broken(Module):
+        def __init__(self):
+            self.step = Predict("word -> answer")
+
+        def forward(self, word):
+            raise ZeroDivisionError("my mistake")
+
+    task, lm = toy(quality)
+    from dataclasses import replace
+
+    with pytest.raises(ConfigError, match="ZeroDivisionError: my mistake"):
+        optimize(replace(task, program=Broken()), optimizer=BestOfSeeds(), out=tmp_path, backends={"task": lm})
+
+
+def test_another_run_in_the_folder_is_refused_and_left_alone(tmp_path):
+    run(tmp_path)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").glob("*.json*")}
+    with pytest.raises(RunMismatchError, match="seed"):
+        run(tmp_path, seed=5)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").glob("*.json*")} == before
+
+
+def test_a_second_process_is_told(tmp_path):
+    (tmp_path / "run").mkdir()
+    with FolderLock(tmp_path / "run"), pytest.raises(RunLockedError):
+        run(tmp_path)
+
+
+def test_a_folder_that_cannot_be_made_is_reported(tmp_path):
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(StorageError, match="run folder"):
+        run(tmp_path)
+
+
+def test_observers_see_every_cell_and_trial(tmp_path):
+    seen = []
+    task, lm = toy(quality, instructions=("best",))
+    optimize(task, optimizer=BestOfSeeds(), out=tmp_path, backends={"task": lm}, observer=seen.append)
+    assert sum(isinstance(event, CellDone) for event in seen) == lm.calls
+    assert [event.number for event in seen if isinstance(event, TrialDone)] == list(range(6))
+    assert not any(isinstance(event, BudgetStopped) for event in seen)
+
+
+@dataclass(frozen=True)
+class Twice:
+    """Asks the same candidate on more and more examples."""
+
+    def start(self, context):
+        return _Twice(context)
+
+
+class _Twice:
+    def __init__(self, context):
+        self.candidate = context.default.replace("instruction", "best", Origin("twice"))
+        self.sizes = [5, 10, None]
+
+    def ask(self):
+        return [Ask(self.candidate, self.sizes.pop(0))] if self.sizes else []
+
+    def tell(self, trials):
+        pass
+
+
+def test_growing_a_candidate_pays_only_for_the_new_cells(tmp_path):
+    result, lm = run(tmp_path, optimizer=Twice())
+    assert [t["n"] for t in trials(tmp_path / "run")][:4] == [20, 5, 10, 20]
+    assert lm.calls == 20 + 20 + 2 * 20 + 2 * 20
+    assert result.charged["task"].calls == lm.calls
+
+
+def test_secrets_reach_no_file(tmp_path):
+    from dataclasses import replace
+
+    from promptopt.lm.spec import ModelSpec
+
+    task, lm = toy(quality, instructions=("best",))
+    task = replace(task, models={"task": ModelSpec("openai/x", key="sk-very-secret-value")})
+    optimize(task, optimizer=BestOfSeeds(), out=tmp_path / "run", backends={"task": lm})
+    for path in (tmp_path / "run").rglob("*"):
+        assert path.is_dir() or b"very-secret" not in path.read_bytes(), path
+
+
+def test_evaluate_scores_without_searching(tmp_path):
+    task, lm = toy(quality)
+    evaluation = evaluate(task, split="search", limit=10, backends={"task": lm})
+    assert evaluation.trial.n == 10
+    assert len(evaluation.cells) == 10
+    with pytest.raises(ConfigError, match="no split"):
+        evaluate(task, split="nowhere", backends={"task": lm})
+
+
+def test_policy_without_a_score_leaves_unusable_answers_out():
+    from promptopt.evaluate.cells import Cell, Key
+
+    cell = Cell(Key("c", "e"), None, failure=Failure("parse", "no"))
+    assert FailurePolicy(score=None).value(cell) is None
+    assert FailurePolicy(score=0.0).value(cell) == 0.0
+    assert FailurePolicy().value(Cell(Key("c", "e"), None, failure=Failure("metric", "no"))) is None
+
+
+def test_trial_lines_round_trip_exactly(tmp_path):
+    run(tmp_path)
+    for line in (tmp_path / "run" / "trials.jsonl").read_bytes().splitlines(keepends=True):
+        assert jsonio.line(jsonio.loads(line)) == line
+
+
+def test_splits_need_their_types():
+    task, _ = toy(quality)
+    with pytest.raises(ConfigError):
+        Splits(task.splits.search, task.splits.search, task.splits.confirm, None)
