@@ -10,8 +10,3 @@ os.environ.setdefault(
     "PROMPTOPT_MODELS", os.path.join(_REAL_HOME or os.path.expanduser("~/.cache/promptopt"), "models")
 )
 os.environ["PROMPTOPT_HOME"] = _tmp
-
-# toy.py lies beside this file; tests are imported by path, so its folder is named here.
-import sys  # noqa: E402
-
-sys.path.insert(0, os.path.dirname(__file__))

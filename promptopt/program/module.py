@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class Module:
     """A program, or a part of one. Subclasses define ``forward``; an ``__init__`` need not call this one's."""
 
-    def forward(self, **inputs: Any) -> Any:
+    def forward(self, *args: Any, **inputs: Any) -> Any:  # so that subclasses may name their own inputs
         """The program itself: call predictors, return a ``Prediction``, a mapping, or the value of a single output."""
         raise NotImplementedError(f"{type(self).__name__} needs a method forward(self, …) that returns a Prediction.")
 

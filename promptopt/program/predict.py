@@ -103,7 +103,7 @@ class Predict(Module):
     def __repr__(self) -> str:
         return f"Predict({str(self.signature)!r}, instruction={self.instruction!r}, exemplars={len(self.exemplars)})"
 
-    def forward(self, **inputs: Any) -> Prediction:
+    def forward(self, /, **inputs: Any) -> Prediction:
         """One call of the model.
 
         Raises:

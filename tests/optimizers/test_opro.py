@@ -9,7 +9,7 @@ from promptopt.errors import ConfigError
 from promptopt.lm.scripted import ScriptedLM
 from promptopt.optimizers.opro import Opro
 from promptopt.records import Failure
-from toy import splits, toy
+from promptopt.testing.toy import splits, toy
 
 
 def quality(instruction):

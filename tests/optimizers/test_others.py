@@ -12,7 +12,7 @@ from promptopt.optimizers.ape import Ape
 from promptopt.optimizers.best_of_seeds import BestOfSeeds
 from promptopt.optimizers.random_search import RandomSearch
 from promptopt.records import Failure
-from toy import splits, toy
+from promptopt.testing.toy import splits, toy
 
 QUALITY = {"start": 0.1, "good idea": 0.6, "best idea": 0.95}
 

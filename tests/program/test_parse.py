@@ -360,9 +360,9 @@ def test_what_is_rendered_as_json_is_read_back(values):
 @pytest.mark.parametrize("unit", ["{", "[", "1,", " ", "Answer", "S:", "*", "a ", "B  ", "\n", '{"s":1', "- a\n", "9"])
 @pytest.mark.parametrize("start", ["x", "```\n", "<think>", '"', "S: "])
 def test_huge_hostile_replies_are_read_or_refused_quickly(start, unit):
-    reply = f"{start}{unit * (200_000 // len(unit))}x"
+    reply = f"{start}{unit * (50_000 // len(unit))}x"
     began = time.perf_counter()
     for signature, format in SIGNATURES:
         with contextlib.suppress(CallError):
             parse(signature, format, reply)
-    assert time.perf_counter() - began < 30  # seconds; anything quadratic takes minutes
+    assert time.perf_counter() - began < 10  # seconds; anything quadratic takes longer

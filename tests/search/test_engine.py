@@ -27,7 +27,7 @@ from promptopt.search.events import BudgetStopped, CellDone, TrialDone
 from promptopt.search.lock import FolderLock
 from promptopt.search.optimizer import Ask
 from promptopt.task.dataset import Splits
-from toy import splits, toy
+from promptopt.testing.toy import splits, toy
 
 GOOD = {"start": 0.2, "better": 0.5, "best": 0.9, "worse": 0.1}
 

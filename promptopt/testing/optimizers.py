@@ -1,0 +1,150 @@
+"""What every optimizer promises, as a test class: inherit it, say which optimizer, and run pytest.
+
+    class TestMine(OptimizerContract):
+        def optimizer(self):
+            return Mine(steps=2)
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from promptopt.api import optimize
+from promptopt.errors import ConfigError
+from promptopt.evaluate.cells import Trial
+from promptopt.lm.base import Completion, Request
+from promptopt.lm.scripted import ScriptedLM
+from promptopt.program.params import Candidate, Origin
+from promptopt.records import Failure
+from promptopt.search.budget import Limits
+from promptopt.search.optimizer import Context, Optimizer
+from promptopt.search.result import Result
+from promptopt.seeds import Seeds
+from promptopt.task.settings import check_settings
+from promptopt.testing.toy import splits, toy
+
+
+def _quality(instruction: str) -> float:
+    return (sum(instruction.encode()) % 89) / 100
+
+
+def _propose(request: Request) -> str:
+    return f"<INS>Try the way with number {(request.seed or 0) % 997}.</INS>"
+
+
+class OptimizerContract:
+    """Inherit and override ``optimizer``."""
+
+    seeds: Sequence[str] = ("Answer with the right word.", "Say the right thing.")
+    """Seed instructions that the toy task has."""
+
+    def optimizer(self) -> Optimizer:
+        """Settings that make a short search."""
+        raise NotImplementedError
+
+    def run(self, folder: Path, limits: Limits | None = None, seed: int = 0, **lms: ScriptedLM) -> Result:
+        """One whole run on the toy task."""
+        task, model = toy(
+            _quality,
+            splits=splits(demos=12, search=16, confirm=8, test=8),
+            instructions=tuple(self.seeds),
+            seed=seed,
+        )
+        backends = {"task": model, "proposer": ScriptedLM(_propose, digest="scripted/proposer"), **lms}
+        return optimize(task, optimizer=self.optimizer(), out=folder, budget=limits or Limits(), backends=backends)
+
+    def test_same_seed_same_trials(self, tmp_path: Path) -> None:
+        self.run(tmp_path / "a")
+        self.run(tmp_path / "b")
+        assert (tmp_path / "a" / "trials.jsonl").read_bytes() == (tmp_path / "b" / "trials.jsonl").read_bytes()
+
+    def test_global_random_state_is_untouched(self, tmp_path: Path) -> None:
+        import numpy as np
+
+        before = random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[index, union-attr]  # noqa: NPY002
+        self.run(tmp_path)
+        assert (random.getstate(), np.random.get_state()[1].tolist()) == before  # type: ignore[index, union-attr]  # noqa: NPY002
+
+    @pytest.mark.parametrize("calls", [94, 97, 120, 151])
+    def test_budgets_are_kept_and_the_end_repeats_itself(self, tmp_path: Path, calls: int) -> None:
+        first = self.run(tmp_path, Limits(calls=calls))
+        trials = (tmp_path / "trials.jsonl").read_bytes()
+        assert sum(usage.calls for usage in first.paid.values()) <= calls
+        again = self.run(tmp_path, Limits(calls=calls))
+        assert (tmp_path / "trials.jsonl").read_bytes() == trials
+        assert sum(usage.calls for usage in again.paid.values()) == 0
+
+    @pytest.mark.parametrize("keep", [0.1, 0.5, 0.9])
+    def test_cut_and_rerun_equals_uncut(self, tmp_path: Path, keep: float) -> None:
+        self.run(tmp_path / "whole")
+        whole = (tmp_path / "whole" / "trials.jsonl").read_bytes()
+        self.run(tmp_path / "cut")
+        # What a killed process leaves: files that end anywhere.
+        for name in ("cells", "calls", "trials", "events"):
+            path = tmp_path / "cut" / f"{name}.jsonl"
+            data = path.read_bytes()
+            path.write_bytes(data[: int(len(data) * keep)])
+        self.run(tmp_path / "cut")
+        assert (tmp_path / "cut" / "trials.jsonl").read_bytes() == whole
+
+    def test_proposals_that_fail_do_not_end_the_run(self, tmp_path: Path) -> None:
+        silent = ScriptedLM(lambda _: Failure("request", "no"), digest="scripted/silent")
+        assert self.run(tmp_path, proposer=silent).confirm is not None or not self.seeds
+
+    @pytest.mark.parametrize("text", ["", "{}", "$x ${y} %s {0}", "\x00\x1b[31m", "ä" * 5000, "<INS></INS>"])
+    def test_hostile_proposals_do_not_end_the_run(self, tmp_path: Path, text: str) -> None:
+        self.run(tmp_path, proposer=ScriptedLM(lambda _: text, digest="scripted/hostile"))
+
+    def test_ties_and_unusable_answers_do_not_end_the_run(self, tmp_path: Path) -> None:
+        self.run(tmp_path / "ties", task=ScriptedLM(lambda _: "wrong", digest="scripted/ties"))
+        self.run(tmp_path / "empty", task=ScriptedLM(lambda _: "", digest="scripted/empty"))
+
+    def test_trials_without_a_score_and_an_empty_tell(self) -> None:
+        task, _ = toy(_quality, splits=splits(demos=12, search=16), instructions=tuple(self.seeds))
+        default = task.program.default()
+        ids = tuple(example.id for example in task.splits.search.examples)
+
+        def trial(candidate: Candidate, n: int | None) -> Trial:
+            return Trial(candidate, "search", ids[:n], (None,) * len(ids[:n]), {"server": 1}, {})
+
+        def complete(requests: Sequence[Request], role: str = "proposer") -> list[Completion | Failure]:  # noqa: ARG001
+            return [Completion(_propose(request)) for request in requests]
+
+        context = Context(
+            "a toy",
+            task.program,
+            default,
+            task.splits.demos.examples,
+            task.instructions,
+            task.splits.search.examples,
+            Seeds(0),
+            complete,
+            lambda: None,
+            trial(default, None),
+        )
+        search = self.optimizer().start(context)
+        for _ in range(1000):
+            asks = search.ask()
+            if not asks:
+                return
+            assert all(ask.candidate.values.keys() == default.values.keys() for ask in asks)
+            assert all(isinstance(ask.candidate.origin, Origin) for ask in asks)
+            search.tell([trial(ask.candidate, ask.n) for ask in asks])
+        raise AssertionError("asked 1,000 times and not done")
+
+    def test_settings_are_a_frozen_dataclass_that_yaml_can_write(self) -> None:
+        from dataclasses import asdict
+
+        settings = self.optimizer()
+        written: dict[str, Any] = json.loads(json.dumps(asdict(settings)))  # type: ignore[call-overload]
+        assert check_settings(type(settings), written, None) == settings
+
+    def test_an_unknown_setting_is_refused(self) -> None:
+        with pytest.raises(ConfigError, match="no_such_setting"):
+            check_settings(type(self.optimizer()), {"no_such_setting": 1}, "task.yaml:3")

@@ -1,0 +1,35 @@
+"""Every optimizer in the table keeps the contract."""
+
+import pytest
+
+from promptopt.optimizers import OPTIMIZERS
+from promptopt.optimizers.ape import Ape
+from promptopt.optimizers.best_of_seeds import BestOfSeeds
+from promptopt.optimizers.opro import Opro
+from promptopt.optimizers.random_search import RandomSearch
+from promptopt.testing.optimizers import OptimizerContract
+
+SHORT = {
+    "ape": [Ape(proposals=5, first=4, keep=2, sets=1), Ape(proposals=3, shots=0, rephrase=1, first=4)],
+    "best_of_seeds": [BestOfSeeds()],
+    "opro": [Opro(steps=2, per_step=3), Opro(steps=2, per_step=2, fidelity="reference")],
+    "random_search": [RandomSearch(trials=4)],
+}
+
+
+def test_every_optimizer_of_the_table_is_here():
+    assert set(SHORT) == set(OPTIMIZERS)
+
+
+@pytest.fixture(params=[s for settings in SHORT.values() for s in settings], ids=lambda s: type(s).__name__)
+def settings(request):
+    return request.param
+
+
+class TestOptimizers(OptimizerContract):
+    @pytest.fixture(autouse=True)
+    def _settings(self, settings):
+        self._optimizer = settings
+
+    def optimizer(self):
+        return self._optimizer
