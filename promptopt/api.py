@@ -318,7 +318,7 @@ def _known_optimizer(spec: OptimizerSpec) -> Any:
 
 
 def _identity(task: Task, settings: Optimizer, name: str, limits: Limits, start: Candidate | None) -> dict[str, Any]:
-    own = asdict(settings) if is_dataclass(settings) and not isinstance(settings, type) else {}
+    own: dict[str, Any] = asdict(settings) if is_dataclass(settings) and not isinstance(settings, type) else {}
     identity: dict[str, Any] = {
         "task": task.digest or _digest(task),
         "optimizer": {"name": name, **own},

@@ -42,7 +42,7 @@ class Coalesced:
     def _start(self) -> None:
         if self._busy:
             return
-        batch = []
+        batch: list[tuple[Request, asyncio.Future[Completion]]] = []
         while self._queue and len(batch) < self._backend.max_batch:
             request, future = self._queue.popleft()
             if not future.done():  # its caller went away

@@ -68,7 +68,7 @@ def _settle(target: asyncio.AbstractEventLoop) -> None:
     asyncio.run_coroutine_threadsafe(pass_through(), target).result()
 
 
-class _Program(greenlet):
+class _Program(greenlet):  # type: ignore[misc]  # greenlet ships no types
     """A synchronous function that may wait() while it runs on the loop's thread."""
 
     driver: greenlet | None = None

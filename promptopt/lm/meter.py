@@ -21,8 +21,10 @@ _TEMPLATE_TOKENS = 64
 class Gate(Protocol):
     """Somebody who may refuse to pay. Used on the event loop's thread only."""
 
-    counts_tokens: bool
-    """Whether bounds on tokens or dollars matter to it; without, they need not be worked out."""
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether bounds on tokens or dollars matter to it; without, they need not be worked out."""
+        ...
 
     async def reserve(self, role: str, bound: Usage) -> None:
         """Set ``bound`` aside, waiting for calls in flight to turn out cheaper if it has to.

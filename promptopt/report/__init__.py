@@ -1,0 +1,1 @@
+"""report: reads runs, runs nothing."""
