@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from promptopt.program.save import load, save
     from promptopt.program.signature import Input, Output, Signature
     from promptopt.records import Example, Failure, Prediction, Score, Usage
-    from promptopt.search.budget import Budget
+    from promptopt.search.budget import Budget, Limits
     from promptopt.task.load import load_task
 
 __version__ = "0.1.0"
@@ -40,6 +40,7 @@ _HOMES = {
     "Input": "program.signature",
     "Interval": "evaluate.stats",
     "ModelSpec": "lm.spec",
+    "Limits": "search.budget",
     "Module": "program.module",
     "Output": "program.signature",
     "Predict": "program.predict",

@@ -65,6 +65,8 @@ def optimize(
     task = task if isinstance(task, Task) else load_task(task)
     settings, name = _optimizer(task, optimizer)
     limits = budget or _limits(task)
+    if limits.usd is not None and not any(spec.price.charges for spec in task.models.values()):
+        raise ConfigError("budget.usd needs a price: add price: {input: …, output: …} (USD a million tokens) to a model.")
     identity = _identity(task, settings, name, limits, start)
     folder = Path(out) if out is not None else default_folder(task, settings, name, limits, start)
     about = {

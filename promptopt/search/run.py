@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import Any
 
 from promptopt import jsonio
-from promptopt.errors import ConfigError, RunMismatchError, StorageError
+from promptopt.errors import ConfigError, ModelDownError, RunMismatchError, StorageError
 from promptopt.evaluate.cells import Trial
 from promptopt.lm.base import Completion, Request
 from promptopt.lm.calls import complete_each
@@ -127,6 +127,9 @@ class Run:
         """Calls of the optimizer's own: answered from this run's record where they are there, else made and recorded.
 
         Failures are recorded too: a rerun must see what the first run saw.
+
+        Raises:
+            ModelDownError: every call failed for a reason that may pass; nothing of it is recorded.
         """
         keys = [jsonio.digest([role, request.to_json()]) for request in requests]
         for key in dict.fromkeys(keys):
@@ -135,6 +138,7 @@ class Run:
         new = {key: request for key, request in zip(keys, requests, strict=True) if key not in self._answers}
         if new:
             answers = complete_each(list(new.values()), role)
+            _check_model([answer for answer, _ in answers], role)
             records = [_record(key, role, *answered) for key, answered in zip(new, answers, strict=True)]
             self._calls.append(b"".join(jsonio.line(record) for record in records))
             self._answers.update({record["key"]: record for record in records})
@@ -229,6 +233,16 @@ def _replace(path: Path, text: str) -> None:
         with contextlib.suppress(OSError):
             new.unlink()
         raise StorageError(f"Cannot write {path}: {error.strerror}. What was there before is intact.") from error
+
+
+def _check_model(answers: Sequence[Completion | Failure], role: str) -> None:
+    """A search that goes on without any proposal would end as if there were nothing to find."""
+    failures = [answer for answer in answers if isinstance(answer, Failure) and answer.passing]
+    if len(failures) == len(answers):
+        raise ModelDownError(
+            f"All {len(answers)} calls of the {role} failed for reasons that may pass, lately: {failures[-1].kind}: "
+            f"{failures[-1].message} Nothing is lost; run the same command again when the model answers."
+        )
 
 
 def _record(key: str, role: str, answer: Completion | Failure, usage: Usage) -> dict[str, Any]:

@@ -222,6 +222,24 @@ def test_a_model_that_is_down_stops_the_run_and_loses_nothing(tmp_path):
     assert lm.calls <= whole.charged["task"].calls  # what was answered before is not asked again
 
 
+def test_a_proposer_that_is_down_is_not_taken_for_one_with_no_ideas(tmp_path):
+    from promptopt.optimizers.ape import Ape
+
+    task, lm = toy(quality)
+    up = {"now": False}
+    proposer = ScriptedLM(lambda r: "Be the best." if up["now"] else Failure("connection", "refused"), digest="p")
+    backends = {"task": lm, "proposer": proposer}
+    with pytest.raises(ModelDownError, match="All 24 calls of the proposer"):
+        optimize(task, optimizer=Ape(), out=tmp_path, backends=backends)
+    up["now"] = True
+    assert optimize(task, optimizer=Ape(), out=tmp_path, backends=backends).best.text("instruction") == "Be the best."
+
+
+def test_a_budget_in_dollars_needs_a_price(tmp_path):
+    with pytest.raises(ConfigError, match="needs a price"):
+        run(tmp_path, budget=Limits(usd=1.0))
+
+
 def test_a_program_that_always_raises_is_reported_not_searched(tmp_path):
     from promptopt.program.module import Module
     from promptopt.program.predict import Predict
