@@ -13,7 +13,7 @@ import time
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping
-from typing import Any, Literal, NoReturn, cast
+from typing import Any, Literal, NoReturn
 
 import orjson
 
@@ -55,8 +55,8 @@ class OpenAIBackend:
     own choice without naming it. Servers other than OpenAI's need no key.
 
     What ``spec.generate.extra`` holds is sent as it is, but for ``choices``, which says how this server keeps a reply
-    to given choices and is not sent: ``structured_outputs`` (vLLM), ``guided_choice`` (vLLM before 0.12), or ``grammar``
-    (llama.cpp's server). Without it, choices are not enforced. A schema is sent as ``response_format``.
+    to given choices and is not sent: ``structured_outputs`` (vLLM), ``guided_choice`` (vLLM before 0.12), or
+    ``grammar`` (llama.cpp's server). Without it, choices are not enforced. A schema is sent as ``response_format``.
 
     A server that reports no usage is taken to have read and written one token for 3 bytes of UTF-8: too many rather
     than too few, so that budgets in tokens end.
@@ -318,10 +318,11 @@ def _key(spec: ModelSpec, official: bool) -> str | None:
 def _choices_mode(named: object, model: str) -> Choices | None:
     if named is None:
         return None
-    if named not in _CHOICES:
-        hint = did_you_mean(str(named), _CHOICES)
-        raise ConfigError(f"{model}: unknown way to enforce choices, generate.extra.choices: {named!r}.{hint}")
-    return cast(Choices, named)
+    for mode in _CHOICES:
+        if named == mode:
+            return mode
+    hint = did_you_mean(str(named), _CHOICES)
+    raise ConfigError(f"{model}: unknown way to enforce choices, generate.extra.choices: {named!r}.{hint}")
 
 
 def _proxy(base: str) -> str | None:

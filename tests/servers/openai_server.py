@@ -246,7 +246,17 @@ class Connection(asyncio.Protocol):
         if self.closing:
             self.transport.close()
 
-    # Faults, by name ---------------------------------------------------------------------------------------------
+    def drip_over(self, data, pause, pieces):
+        size = -(-len(data) // pieces)
+        if self.transport.is_closing():
+            return
+        self.send(data[:size])
+        if data[size:]:
+            self.loop.call_later(pause, self.drip_over, data[size:], pause, pieces - 1)
+
+
+class Faulty(Connection):
+    """Every public method is a fault, under its name."""
 
     def rate_limit(self, asked):
         """429 with Retry-After in seconds."""
@@ -387,28 +397,12 @@ class Connection(asyncio.Protocol):
         """Right, but for hours: a byte every 20 ms."""
         self.drip_over(whole(200, orjson.dumps(completion(asked, "x" * 1_000_000))), 0.02, 1_000_000)
 
-    def drip_over(self, data, pause, pieces):
-        size = -(-len(data) // pieces)
-        if self.transport.is_closing():
-            return
-        self.send(data[:size])
-        if data[size:]:
-            self.loop.call_later(pause, self.drip_over, data[size:], pause, pieces - 1)
 
-
-FAULTS = {
-    name: getattr(Connection, name)
-    for name in (
-        "rate_limit rate_limit_ms rate_limit_date rate_limit_bare rate_limit_nonsense no_quota error_500 error_503 hang "
-        "cut_before reset cut_inside cut_head no_http invalid_json not_utf8 empty_body empty_choices no_message "
-        "number_content not_object error_in_200 huge huge_chunked huge_error wrong_type redirect null_content chunked "
-        "plain_type slow drip"
-    ).split()
-}
+FAULTS = {name: fault for name, fault in vars(Faulty).items() if not name.startswith("_")}
 
 
 async def serve(state, port):
-    server = await asyncio.get_running_loop().create_server(lambda: Connection(state), "127.0.0.1", port, backlog=1024)
+    server = await asyncio.get_running_loop().create_server(lambda: Faulty(state), "127.0.0.1", port, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
