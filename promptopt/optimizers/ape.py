@@ -4,8 +4,9 @@ Zhou et al. 2022, "Large Language Models Are Human-Level Prompt Engineers": prop
 demonstrations), score, filter, and resample around the best. Where we deviate:
 - the filter is successive halving on one common order of examples, and no cell is paid twice;
 - induction is asked with worked turns, which small proposers need (``propose/induce.py``);
-- ``shots``: after the first filtering, the leaders are also tried with labelled exemplars from the demos split, because
-  small models gain more from them than from wording. ``shots: 0`` is the paper's instruction-only search.
+- ``shots``: after the first filtering, the leader and the default wording are also tried with labelled exemplars from
+  the demos split, because small models gain more from them than from wording; after the second, the best exemplars and
+  the best wordings are crossed. ``shots: 0`` is the paper's instruction-only search.
 """
 
 from __future__ import annotations
@@ -33,19 +34,19 @@ class Ape:
         pairs: demonstrations shown in each induction prompt.
         temperature: of the proposer.
         rephrase: leaders to rephrase once after the first filtering (0: none), two ways each.
-        shots: exemplars given to leaders after the first filtering (0: none).
+        shots: exemplars in a set (0: none).
         sets: different exemplar sets to try.
         first: examples of the first filtering; each later one takes twice as many, and keeps the better half.
         keep: candidates that are scored on all search examples in the end.
         max_length: characters of an instruction.
     """
 
-    proposals: int = 24
+    proposals: int = 16
     pairs: int = 6
     temperature: float = 0.9
     rephrase: int = 0
-    shots: int = 4
-    sets: int = 4
+    shots: int = 6
+    sets: int = 6
     first: int = 8
     keep: int = 4
     max_length: int = 500
@@ -79,6 +80,7 @@ class _Search:
         self._path = context.instruction_parameters[-1].path
         self._predictor = context.instruction_parameters[-1].predictor
         self._size = min(settings.first, context.search_size)
+        self._before = 0
         self._rung = 0
         self._alive: list[Candidate] = []
         self._new: list[Candidate] = []
@@ -90,8 +92,9 @@ class _Search:
             return []
         if self._rung == 0:
             self._alive = self._propose()
-        elif self._rung == 1:
-            self._new = self._variations()
+        elif self._rung in (1, 2):
+            found = self._variations() if self._rung == 1 else self._crossed()
+            self._new = found[: self._room()]
         asked = [*self._alive, *self._new]
         return [Ask(candidate, self._size) for candidate in asked]
 
@@ -106,20 +109,24 @@ class _Search:
         self._new = []
         self._rung += 1
         size = min(2 * self._size, self._context.search_size)
-        survivors = max(
-            1, min(self._affordable(size), math.ceil(len(ranked) / 2)), min(self._settings.keep, len(ranked))
-        )
+        # On the rungs that take in newcomers, half of the share is theirs.
+        most = self._share(size) // (2 if self._rung <= 2 else 1) // (size - self._size)
+        survivors = max(1, min(most, math.ceil(len(ranked) / 2)), min(self._settings.keep, len(ranked)))
         self._alive = ranked[:survivors]
+        self._before = self._size
         # The last few go all the way at once.
-        self._size = self._context.search_size if survivors <= self._settings.keep else size
+        self._size = self._context.search_size if survivors <= self._settings.keep and self._rung > 2 else size
 
-    def _affordable(self, size: int) -> int:
-        """How many candidates the next rung can take to ``size`` examples: each rung gets an equal share of what is left."""
+    def _share(self, size: int) -> int:
+        """Cells for the rung that ends at ``size`` examples: each rung gets an equal share of what is left."""
         left = self._context.cells_left()
         if left is None:
-            return len(self._scores)
-        rungs = 1 + max(0, math.ceil(math.log2(self._context.search_size / size)))
-        return left // rungs // (size - self._size)
+            return 10**9
+        return left // (1 + max(0, math.ceil(math.log2(self._context.search_size / size))))
+
+    def _room(self) -> int:
+        """How many newcomers this rung can pay for beside those alive."""
+        return max(0, self._share(self._size) - len(self._alive) * (self._size - self._before)) // self._size
 
     def _propose(self) -> list[Candidate]:
         context, settings = self._context, self._settings
@@ -153,13 +160,31 @@ class _Search:
             texts = [reply.text for reply in replies if not isinstance(reply, Failure)]
             out += self._candidates(texts, "rephrased", 1)
         pool = labelled(context.program, self._predictor, context.demos)
-        places = [p.path for p in context.exemplar_parameters if p.predictor == self._predictor]
-        if settings.shots and pool and places:
-            wordings = [context.default, *self._alive[:2]]
-            for s in range(settings.sets):
-                rng = context.seeds.rng("ape", "exemplars", s)
+        place = self._exemplars_path()
+        if settings.shots and pool and place is not None:
+            wordings = [context.default, *self._alive[:1]]
+            for number in range(settings.sets):
+                rng = context.seeds.rng("ape", "exemplars", number)
                 chosen = rng.choice(len(pool), size=min(settings.shots, len(pool)), replace=False)
                 exemplars = tuple(pool[i] for i in chosen)
-                origin = Origin("ape", 1, f"{len(exemplars)} exemplars, set {s + 1}")
-                out += [wording.replace(places[0], exemplars, origin) for wording in wordings]
+                origin = Origin("ape", 1, f"{len(exemplars)} exemplars, set {number + 1}")
+                out += [wording.replace(place, exemplars, origin) for wording in wordings]
         return out
+
+    def _crossed(self) -> list[Candidate]:
+        """The best two exemplar sets with the best three wordings, where that is new."""
+        place = self._exemplars_path()
+        if place is None:
+            return []
+        sets = list(dict.fromkeys(c.exemplars(place) for c in self._alive if c.exemplars(place)))[:2]
+        wordings = list(dict.fromkeys(c.text(self._path) for c in self._alive))[:3]
+        out = [
+            self._context.default.replace(self._path, text).replace(place, exemplars, Origin("ape", 2, "crossed"))
+            for exemplars in sets
+            for text in wordings
+        ]
+        return [candidate for candidate in out if candidate.id not in self._scores]
+
+    def _exemplars_path(self) -> str | None:
+        places = [p.path for p in self._context.exemplar_parameters if p.predictor == self._predictor]
+        return places[0] if places else None

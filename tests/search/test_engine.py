@@ -229,7 +229,7 @@ def test_a_proposer_that_is_down_is_not_taken_for_one_with_no_ideas(tmp_path):
     up = {"now": False}
     proposer = ScriptedLM(lambda r: "Be the best." if up["now"] else Failure("connection", "refused"), digest="p")
     backends = {"task": lm, "proposer": proposer}
-    with pytest.raises(ModelDownError, match="All 24 calls of the proposer"):
+    with pytest.raises(ModelDownError, match="All 16 calls of the proposer"):
         optimize(task, optimizer=Ape(), out=tmp_path, backends=backends)
     up["now"] = True
     assert optimize(task, optimizer=Ape(), out=tmp_path, backends=backends).best.text("instruction") == "Be the best."
