@@ -66,7 +66,9 @@ def optimize(
     settings, name = _optimizer(task, optimizer)
     limits = budget or _limits(task)
     if limits.usd is not None and not any(spec.price.charges for spec in task.models.values()):
-        raise ConfigError("budget.usd needs a price: add price: {input: …, output: …} (USD a million tokens) to a model.")
+        raise ConfigError(
+            "budget.usd needs a price: add price: {input: …, output: …} (USD a million tokens) to a model."
+        )
     identity = _identity(task, settings, name, limits, start)
     folder = Path(out) if out is not None else default_folder(task, settings, name, limits, start)
     about = {
@@ -93,6 +95,21 @@ def optimize(
                 start=start,
             )
             return Engine(job, run, Session(doors), purse, meter, observer).result()
+
+
+def folder_of(task: Task, optimizer: Optimizer | str | None = None, budget: Limits | None = None) -> Path:
+    """Where ``optimize`` puts a run when it is not told."""
+    settings, name = _optimizer(task, optimizer)
+    return default_folder(task, settings, name, budget or _limits(task))
+
+
+def check_optimizer(task: Task) -> Optimizer:
+    """The task's optimizer with its settings.
+
+    Raises:
+        ConfigError: the name or a setting is not known, with its place in the task file.
+    """
+    return _optimizer(task, None)[0]
 
 
 def default_folder(task: Task, settings: Optimizer, name: str, limits: Limits, start: Candidate | None = None) -> Path:
@@ -180,6 +197,7 @@ class Plan:
         prompt_tokens: estimate of one task call (UTF-8 bytes / 4 of the default program's messages).
         tokens: estimate over all phases.
         usd: by the task's prices, or None without.
+        minutes: by the pace of the latest finished run of this task under ``runs/``, or None without one.
         candidates: full trials the search can pay for.
         detectable: smallest gain that ``confirm`` and ``test`` show with 80 % probability, by split.
         problems: why the run would be refused, or what is doubtful.
@@ -190,6 +208,7 @@ class Plan:
     prompt_tokens: int
     tokens: int
     usd: float | None
+    minutes: float | None
     candidates: float | None
     detectable: Mapping[str, float]
     problems: tuple[str, ...]
@@ -236,6 +255,7 @@ def plan(task: Task | str | Path, optimizer: Optimizer | str | None = None, budg
         tokens_in,
         cells * per_cell * (tokens_in + out_tokens),
         usd,
+        _minutes(task, cells),
         None if left is None else max(0, left) / baseline,
         detectable,
         tuple(problems),
@@ -367,6 +387,15 @@ def _cache_path(task: Task, folder: Path | None) -> Path:
     if task.cache == "shared" or (task.cache == "run" and folder is None):
         return default_cache_path()
     return folder / "completions.sqlite" if task.cache == "run" and folder is not None else Path(task.cache)
+
+
+def _minutes(task: Task, cells: int) -> float | None:
+    """From the latest finished run of a task of this name; another machine's pace would be no help."""
+    results = sorted(Path("runs").glob(f"{task.name}-*/result.json"), key=lambda path: path.stat().st_mtime)
+    if not results:
+        return None
+    latest = jsonio.loads(results[-1].read_bytes(), str(results[-1]))
+    return float(latest["seconds"]) / 60 * cells / latest["cells"] if latest.get("cells") else None
 
 
 def _prompt_tokens(task: Task) -> int:

@@ -10,7 +10,7 @@ import importlib.metadata
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from promptopt.errors import ConfigError, UnknownNameError
+from promptopt.errors import ConfigError, PromptOptError, UnknownNameError
 
 
 class Registry:
@@ -51,6 +51,14 @@ class Registry:
         if name in self._entry_points():
             return self._entry_points()[name].load()
         raise UnknownNameError(self.kind, name, self)
+
+    def summary(self, name: str) -> str:
+        """The first line of a thing's documentation; why it cannot be loaded, if it cannot."""
+        try:
+            thing = self.load(name)
+        except PromptOptError as error:
+            return f"({error})"
+        return (thing.__doc__ or "").strip().split("\n")[0]
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted({*self._table, *self._entry_points()}))

@@ -27,7 +27,7 @@ from promptopt.search.optimizer import Ask, Context
 
 @dataclass(frozen=True)
 class Ape:
-    """Settings.
+    """Induces instructions from demonstrations, filters them on growing sets, tries the leaders with exemplars.
 
     Args:
         proposals: instructions to induce (calls of the proposer).

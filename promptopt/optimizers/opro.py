@@ -38,7 +38,7 @@ _PLACE = "<INS>"
 
 @dataclass(frozen=True)
 class Opro:
-    """Settings; the defaults are the paper's, but for ``steps``.
+    """Shows a model the best instructions so far with their scores and asks for better ones.
 
     Args:
         steps: rounds of proposing (paper: 200).

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
@@ -28,7 +29,7 @@ from promptopt.task.dataset import (
     read_rows,
     without_duplicates,
 )
-from promptopt.task.problems import Problems, placed, quote
+from promptopt.task.problems import Problem, Problems, SeveralError, as_error, placed, quote, tidy
 from promptopt.task.settings import check_settings as check_settings
 from promptopt.task.splits import Sizes, make_splits
 from promptopt.task.task import BudgetSpec, FailureSpec, OptimizerSpec, Task
@@ -43,6 +44,8 @@ ROLES = ("task", "proposer", "judge", "embedder")
 """Roles that promptopt itself calls; programs may have more."""
 
 _PATH_OF_A_MODEL = re.compile(r"\.{1,2}/.*|.*\.gguf")
+_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL", re.IGNORECASE)
+_LEAST_SECRET = 6
 _KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -79,8 +82,9 @@ def load_task(
     Raises:
         ConfigError: with ``file:line``; several problems are listed in one error.
     """
-    draft = _draft(Path(path), overrides or {}, allow_code, environment)
-    task, _ = _finish(draft)
+    boundary = _Boundary(environment)
+    with boundary:
+        task, _ = _finish(_draft(Path(path), overrides or {}, allow_code, boundary))
     return task
 
 
@@ -92,11 +96,14 @@ def validate(
     environment: Mapping[str, str] | None = None,
 ) -> Checked:
     """Check a task file without opening a model or using the network. Arguments and errors as for ``load_task``."""
-    draft = _draft(Path(path), overrides or {}, allow_code, environment)
-    hub = [source for source, _ in (*draft.train, *draft.test) if isinstance(source, Hub)]
-    if hub:
-        return Checked(draft.name, None, tuple(f"{source} was not read: checking uses no network." for source in hub))
-    task, notes = _finish(draft)
+    boundary = _Boundary(environment)
+    with boundary:
+        draft = _draft(Path(path), overrides or {}, allow_code, boundary)
+        hub = [source for source, _ in (*draft.train, *draft.test) if isinstance(source, Hub)]
+        if hub:
+            notes = tuple(f"{source} was not read: checking uses no network." for source in hub)
+            return Checked(draft.name, None, notes)
+        task, notes = _finish(draft)
     return Checked(draft.name, task, notes)
 
 
@@ -147,11 +154,45 @@ class _Draft:
     test: Sequence[tuple[Path | Hub, str]]
 
 
-def _draft(path: Path, overrides: Mapping[str, Any], allow_code: bool, environment: Mapping[str, str] | None) -> _Draft:
+class _Boundary:
+    """A ``with`` block that errors leave without secrets, terminal escapes and values as long as a book.
+
+    Args:
+        environment: where ``${NAME}`` is looked up; what is secret in it is told by name.
+    """
+
+    def __init__(self, environment: Mapping[str, str] | None) -> None:
+        self.environment = os.environ if environment is None else environment
+        self._secrets = {name for name in self.environment if _SECRET_NAME.search(name)}
+
+    def hide(self, name: str) -> None:
+        """This variable is secret, whatever it is called."""
+        self._secrets.add(name)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if not isinstance(error, ConfigError):
+            return
+        found = error.problems if isinstance(error, SeveralError) else (Problem(error.message, error.place or ""),)
+        clean = [Problem(tidy(self._hidden(p.message)), tidy(self._hidden(p.place))) for p in found]
+        if clean != list(found):
+            raise as_error(clean) from None
+
+    def _hidden(self, text: str) -> str:
+        for name in self._secrets:
+            value = self.environment.get(name, "")
+            if len(value) >= _LEAST_SECRET:
+                text = text.replace(value, f"${{{name}}}")
+        return text
+
+
+def _draft(path: Path, overrides: Mapping[str, Any], allow_code: bool, boundary: _Boundary) -> _Draft:
     problems = Problems()
     node = _overridden(yamlio.read(path), overrides)
-    node = _without_literal_keys(node, problems)
-    data = _expanded(node, environment, problems)
+    node = _without_literal_keys(node, problems, boundary)
+    data = _expanded(node, boundary.environment, problems)
     checked = schema.check(data, node)
     if isinstance(checked, list):
         for problem in checked:
@@ -243,7 +284,7 @@ def _overridden(node: Node, overrides: Mapping[str, Any]) -> Node:
     return node
 
 
-def _without_literal_keys(node: Node, problems: Problems) -> Node:
+def _without_literal_keys(node: Node, problems: Problems, boundary: _Boundary) -> Node:
     """Secrets are named, never written: a literal one is taken out before anything could show it."""
     models = node.at(("models",))
     if models is None or not isinstance(models.value, dict):
@@ -259,6 +300,8 @@ def _without_literal_keys(node: Node, problems: Problems) -> Node:
                 "Put the secret into the environment and write, for example, key: ${OPENAI_API_KEY}.",
                 key.place,
             )
+        else:
+            boundary.hide(name)
         # As text, even when the secret consists of digits.
         safe = Node(key.value if name else "", key.place, quoted=True)
         assert isinstance(model.value, dict)
@@ -273,7 +316,7 @@ def _less(values: Mapping[str, Node], key: str) -> dict[str, Node]:
     return {name: value for name, value in values.items() if name != key}
 
 
-def _expanded(node: Node, environment: Mapping[str, str] | None, problems: Problems) -> dict[str, Any]:
+def _expanded(node: Node, environment: Mapping[str, str], problems: Problems) -> dict[str, Any]:
     assert isinstance(node.value, dict)
     data: dict[str, Any] = {}
     for key, child in node.value.items():
@@ -636,7 +679,7 @@ def _digest(draft: _Draft, splits: Splits) -> str:
     for role, entry in file.models.items():
         model = schema.ModelFile(id=entry) if isinstance(entry, str) else entry
         models[role] = {"id": model.id, "base_url": model.base_url, "generate": model.generate.model_dump()}
-    name, settings = schema.settings_of(file.optimizer)
+    # Without the optimizer: runs of several optimizers on one task are compared by this digest.
     return jsonio.digest(
         {
             "description": file.description,
@@ -644,9 +687,7 @@ def _digest(draft: _Draft, splits: Splits) -> str:
             "program": draft.program_digest,
             "metric": draft.metric_digest,
             "models": models,
-            "optimizer": {"name": name, "settings": settings},
             "instructions": file.instructions,
             "failures": file.failures.model_dump(),
-            "seed": file.seed,
         }
     )

@@ -10,6 +10,7 @@ from typing import Any
 from promptopt.errors import ConfigError
 
 _SHOWN = 10
+_LONGEST = 1000
 _NOT_BOOLEANS = {"on", "off", "yes", "no", "y", "n", "t", "f"}
 _SECRET = re.compile(r"\b(?:sk|pk|rk|hf|gsk|xai|ghp|gho|glpat|AKIA|AIza)[-_A-Za-z0-9]{8,}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -121,7 +122,19 @@ def quote(text: str) -> str:
     """Text in quotes: short, on one line, and never a secret."""
     text = _SECRET.sub("***", text)
     text = text[:60] + "…" if len(text) > 60 else text
-    return "'" + _CONTROL.sub(lambda match: repr(match.group())[1:-1], text) + "'"
+    return "'" + _CONTROL.sub(_escaped, text) + "'"
+
+
+def tidy(text: str) -> str:
+    """A message on one line, of a length that a person reads, with no terminal escapes and no secrets in it."""
+    text = _SECRET.sub("***", text)
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
+    return _CONTROL.sub(_escaped, text)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return repr(match.group())[1:-1]
 
 
 def plain(error: Mapping[str, Any], got: object) -> str:

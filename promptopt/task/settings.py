@@ -54,8 +54,7 @@ def check_settings(
         try:
             values[key] = _checked(hints.get(key, Any), value)
         except ValidationError as error:
-            # Of a union, the first branch is the one people mean: the others are None and the like.
-            problems.append(Problem(f"{key}: {plain(dict(error.errors()[0]), value)}", at))
+            problems.append(Problem(_told(key, error, value), at))
         except (PydanticUserError, PydanticSchemaGenerationError, TypeError):
             problems.append(Problem(f"{key}: A setting of this type cannot be given in a task file.", at))
     for name, field in fields.items():
@@ -79,6 +78,16 @@ def check_settings(
 def _checked(hint: Any, value: object) -> Any:
     # As JSON in strict mode: no conversion between kinds, while a list does for a tuple, as it must.
     return TypeAdapter(hint).validate_json(jsonio.canonical(value), strict=True)
+
+
+def _told(key: str, error: ValidationError, value: object) -> str:
+    # Of a union, the first branch is the one people mean: the others are None and the like.
+    first = error.errors()[0]
+    for step in first["loc"]:
+        known = range(len(value)) if isinstance(value, list | tuple) else value if isinstance(value, Mapping) else ()
+        if step in known:
+            key, value = f"{key}.{step}", value[step]  # type: ignore[index]
+    return f"{key}: {plain(dict(first), value)}"
 
 
 def _hints(cls: type, place: str | None) -> dict[str, Any]:

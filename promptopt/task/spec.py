@@ -43,9 +43,7 @@ def _no_password(value: object) -> object:
     if isinstance(value, str):
         scheme, slashes, rest = value.partition("://")
         if not slashes or scheme not in ("http", "https"):
-            raise ValueError(
-                f"Expected a URL that begins with http:// or https://, got {quote(value.rpartition('@')[2])}."
-            )
+            raise ValueError("Expected a URL that begins with http:// or https://, got something else.")
         if "@" in rest.partition("/")[0]:
             raise ValueError("Expected a URL without user and password. Give the secret as 'key: ${NAME}'.")
     return value
@@ -188,8 +186,8 @@ class SplitsFile(_Keys):
     )
     test: Natural | None = Field(
         default=None,
-        description="Examples of the final report. Default: all of data.test; without it 25 % of the rows, at most 200. "
-        "0: none.",
+        description="Examples of the final report. Default: all of data.test; without it 25 % of the rows, at most "
+        "200. 0: none.",
     )
     stratify: bool = Field(default=False, description="Whether every split gets the same shares of targets.")
     duplicates: Literal["error", "drop", "keep"] = Field(
@@ -233,7 +231,7 @@ class ModelFile(_Keys):
     base_url: Annotated[Text, BeforeValidator(_no_password)] | None = Field(
         default=None, description="Of an OpenAI-compatible server, e.g. http://localhost:8000/v1."
     )
-    key: Text | None = Field(
+    key: str | None = Field(
         default=None,
         description="${NAME}: the environment variable that holds the secret. Never the secret itself.",
         json_schema_extra={"pattern": r"^\$\{[A-Za-z_][A-Za-z0-9_]*\}$"},
@@ -341,16 +339,15 @@ def check(data: dict[str, Any], node: Node) -> TaskFile | list[Problem]:
 
 
 def _problem(error: dict[str, Any], node: Node) -> Problem:
-    keys = tuple(key for key in error["loc"] if not _is_tag(key) and key != "[key]")
+    keys = _keys_of(error["loc"])
     kind = error["type"]
     if kind == "extra_forbidden":
         return Problem(_unknown(keys, _known(error["loc"][:-1])), node.where(keys))
     if kind == "missing":
-        dotted = ".".join(map(str, keys))
-        return Problem(f"The key '{dotted}' is missing. Add it: {_described(error['loc'])}", node.where(keys))
+        return Problem(f"The key '{_dotted(keys)}' is missing. Add it: {_described(error['loc'])}", node.where(keys))
     at = node.at(keys)
     place = at.place if at is not None else node.where(keys)
-    dotted = ".".join(map(str, keys))
+    dotted = _dotted(keys)
     got = at.raw() if at is not None else None
     if kind in ("union_tag_not_found", "union_tag_invalid"):
         return Problem(f"{dotted}: Expected {_forms(error['loc'])}, got {show(got)}.", place)
@@ -360,18 +357,31 @@ def _problem(error: dict[str, Any], node: Node) -> Problem:
     return Problem(f"{dotted}: {plain(error, got)}", place)
 
 
-def _is_tag(key: object) -> bool:
-    return isinstance(key, str) and key.startswith("<") and key.endswith(">") and key != "<<"
+def _keys_of(loc: tuple[Any, ...]) -> Keys:
+    """A location of pydantic without the names of union branches and the mark of a key: keys as the file has them."""
+    at: Any = TaskFile
+    keys: list[str | int] = []
+    for step in loc:
+        holds = any(_is_model(kind) or typing.get_origin(kind) in (list, dict) for kind in _kinds(at))
+        mark = step == "[key]" and not holds
+        if not mark and step not in _tags(at):
+            keys.append(step)
+        at = _step(at, step)
+    return tuple(keys)
+
+
+def _dotted(keys: Keys) -> str:
+    return quote(".".join(map(str, keys)))[1:-1]
 
 
 def _unknown(keys: Keys, known: Iterable[str]) -> str:
-    name, above = str(keys[-1]), ".".join(map(str, keys[:-1]))
+    name, above = str(keys[-1]), _dotted(keys[:-1])
     inside = f" in '{above}'" if above else ""
     known = list(known)
     elsewhere = [path for path in _everywhere() if path.rpartition(".")[2] == name]
     hint = did_you_mean(name, known)
     if elsewhere and len(elsewhere) <= 3:
-        role = str(keys[1]) if keys[0] == "models" and len(keys) > 1 else "task"
+        role = _dotted(keys[1:2]) if keys[0] == "models" and len(keys) > 1 else "task"
         hint = (
             f" It belongs to {' or '.join(elsewhere).replace('<role>', role)}. Known here: {', '.join(sorted(known))}."
         )
@@ -408,8 +418,8 @@ def _walk(loc: tuple[Any, ...]) -> Any:
     return at
 
 
-def _step(at: Any, step: object) -> Any:
-    if _is_tag(step):
+def _step(at: Any, step: Any) -> Any:
+    if step in _tags(at):
         return next((kind for kind, tags in _tagged(at) if step in tags), None)
     for kind in _kinds(at):
         if _is_model(kind) and step in kind.model_fields:

@@ -73,8 +73,8 @@ class Task:
         instructions: the user's own, to start from.
         seed: for everything that is drawn.
         cache: ``shared``, ``run`` or an absolute path.
-        digest: sha256 over all that a result depends on: data, program, metric, models, settings; no secrets, no paths,
-            no budget.
+        digest: sha256 over what is to be solved: splits, program, metric, models, instructions, failure policy; not
+            over how (optimizer, budget), nor over secrets and paths.
     """
 
     name: str

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,30 +61,30 @@ class Node:
     depth: int = 1
     size: int = 1
 
+    def child(self, key: str | int) -> Node | None:
+        """The node at a key of a mapping or an index of a list, if there is one."""
+        if isinstance(self.value, dict):
+            return self.value.get(key) if isinstance(key, str) else None
+        if isinstance(self.value, list) and isinstance(key, int) and 0 <= key < len(self.value):
+            return self.value[key]
+        return None
+
     def at(self, keys: Keys) -> Node | None:
         """The node at these keys, if there is one."""
-        node: Node = self
+        node: Node | None = self
         for key in keys:
-            if (isinstance(node.value, dict) and isinstance(key, str) and key in node.value) or (
-                isinstance(node.value, list) and isinstance(key, int) and 0 <= key < len(node.value)
-            ):
-                node = node.value[key]
-            else:
-                return None
+            node = node.child(key) if node is not None else None
         return node
 
     def where(self, keys: Keys) -> str:
         """The place of a key, or of the deepest part of it that exists."""
         node, place = self, self.place
         for key in keys:
-            if isinstance(node.value, dict) and isinstance(key, str) and key in node.value:
-                place = node.keys.get(key, node.value[key].place)
-                node = node.value[key]
-            elif isinstance(node.value, list) and isinstance(key, int) and 0 <= key < len(node.value):
-                node = node.value[key]
-                place = node.place
-            else:
+            below = node.child(key)
+            if below is None:
                 break
+            place = node.keys.get(key, below.place) if isinstance(key, str) else below.place
+            node = below
         return place
 
     def raw(self) -> Any:
@@ -94,16 +94,6 @@ class Node:
         if isinstance(self.value, list):
             return [node.raw() for node in self.value]
         return self.value
-
-    def walk(self, keys: Keys = ()) -> Iterator[tuple[Keys, Node]]:
-        """Every node with its keys, parents first."""
-        yield keys, self
-        if isinstance(self.value, dict):
-            for key, node in self.value.items():
-                yield from node.walk((*keys, key))
-        elif isinstance(self.value, list):
-            for index, node in enumerate(self.value):
-                yield from node.walk((*keys, index))
 
 
 def read(path: Path) -> Node:
@@ -362,7 +352,7 @@ def _compose(text: str, where: _Where, unmask: dict[int, Any]) -> Node:
     document: Node | None = None
     documents = aliases = nodes = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        place = where.line(event.start_mark.line)
+        place = where.line(event.start_mark.line if event.start_mark else 0)
         done: Node | None = None
         if isinstance(event, yaml.DocumentStartEvent):
             documents += 1
@@ -415,7 +405,7 @@ def _compose(text: str, where: _Where, unmask: dict[int, Any]) -> Node:
 
 
 def _alias(event: yaml.AliasEvent, anchors: Mapping[str, Node | None], count: int, place: str) -> Node:
-    name = event.anchor
+    name = str(event.anchor)
     if count > MOST_ALIASES:
         raise ConfigError(f"Expected at most {MOST_ALIASES} aliases (*name), got more. Write the values out.", place)
     if name not in anchors:
@@ -509,6 +499,7 @@ def _code(character: object) -> int:
 
 
 _FIXES = (
+    ("expected '<document start>'", "Expected 'key: value' lines, got something after the end of them."),
     ("'\\t'", "Expected spaces, got a tab. YAML indents with spaces only."),
     (
         "mapping values are not allowed",

@@ -235,7 +235,8 @@ class Connection(asyncio.Protocol):
         return None
 
     def right(self, asked):
-        made = completion(asked, self.state.reply(asked))
+        choices = asked.get("guided_choice") or asked.get("structured_outputs", {}).get("choice")
+        made = completion(asked, choices[0] if choices else self.state.reply(asked))
         if not self.state.settings["usage"]:
             del made["usage"]
         made.update(self.state.settings["merge"])
@@ -363,6 +364,16 @@ class Faulty(Connection):
         self.transport.write(head(200, None))
         self.transport.writelines([b"%x\r\n%s\r\n" % (len(part), part) for part in parts])
         self.send(b"0\r\n\r\n")
+
+    def huge_unfinished(self, asked):
+        """10 MB, and more to come that never does."""
+        part = b"x" * 65536
+        self.transport.write(head(200, None))
+        self.transport.writelines([b"%x\r\n%s\r\n" % (len(part), part)] * (HUGE // len(part)))
+
+    def huge_promised(self, asked):
+        """10 MB announced, and nothing sent."""
+        self.transport.write(head(200, HUGE))
 
     def huge_error(self, asked):
         """10 MB of error message."""

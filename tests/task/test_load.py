@@ -402,10 +402,11 @@ def digest(load, *changes: tuple[str, str], **arguments: object) -> str:
     return task.digest
 
 
-def test_the_digest_is_of_what_results_depend_on(load, folder: Path) -> None:
+def test_the_digest_is_of_what_is_to_be_solved(load, folder: Path) -> None:
     base = digest(load)
     same = [
         [("calls: 3000", "calls: 4000")],
+        [("steps: 10", "steps: 11")],
         [("${SECRET}", "${WORD}")],
         [("generate: {temperature: 1}", "generate: {temperature: 1}, concurrency: 3, rpm: 5, price: {input: 1}")],
         [("seed: 0", "seed: 0\nname: other\ncache: run")],
@@ -417,7 +418,6 @@ def test_the_digest_is_of_what_results_depend_on(load, folder: Path) -> None:
         [("seed: 0", "seed: 1")],
         [("demos: 5", "demos: 4")],
         [("exact_match", "{name: exact_match, ignore_case: false}")],
-        [("steps: 10", "steps: 11")],
         [("scripted/echo", "scripted/upper")],
         [("temperature: 1", "temperature: 0")],
         [("Write the opposite.", "Write it.")],

@@ -1,0 +1,31 @@
+"""The table of commands: the name, what ``--help`` says, and the function. Each is a file of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from promptopt_cli import evaluate, init, ls, models, optimize, plan, render, schema, show, validate
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command."""
+
+    name: str
+    help: str
+    function: Callable[..., None]
+
+
+COMMANDS = (
+    Command("optimize", "Find a better prompt for a task; resume when it was begun before.", optimize.optimize),
+    Command("evaluate", "Score a program as it is, or a saved candidate.", evaluate.evaluate),
+    Command("validate", "Check task files: no call, no network.", validate.validate),
+    Command("plan", "What a run would cost and could show, before spending.", plan.plan),
+    Command("show", "The report of a run.", show.show),
+    Command("render", "The exact messages that a candidate sends.", render.render),
+    Command("ls", "List optimizers, metrics, backends, tasks or programs.", ls.ls),
+    Command("init", "Write a small task to start from.", init.init),
+    Command("models", "Local models: ls, pull, path, verify, rm.", models.models),
+    Command("schema", "The JSON Schema of task files, for editors.", schema.schema),
+)

@@ -1,0 +1,50 @@
+"""``promptopt ls``."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated
+
+import typer
+
+from promptopt_cli import options
+
+
+class Kind(str, Enum):
+    """What can be listed."""
+
+    optimizers = "optimizers"
+    metrics = "metrics"
+    backends = "backends"
+    tasks = "tasks"
+    programs = "programs"
+
+
+def ls(kind: Annotated[Kind, typer.Argument(help="What to list.")], json: options.Json = False) -> None:
+    """Names, with what each is in a line."""
+    from promptopt_cli.console import console
+
+    found = _found(kind)
+    if json:
+        options.print_json(found)
+        return
+    width = max((len(name) for name in found), default=0)
+    for name, what in found.items():
+        console().print(f"{name:<{width}}  {what}", soft_wrap=True)
+
+
+def _found(kind: Kind) -> dict[str, str]:
+    if kind is Kind.tasks:
+        import promptopt_tasks
+
+        return promptopt_tasks.descriptions()
+    if kind is Kind.programs:
+        import promptopt_programs
+
+        return promptopt_programs.descriptions()
+    from promptopt.lm import BACKENDS
+    from promptopt.metrics import METRICS
+    from promptopt.optimizers import OPTIMIZERS
+
+    registry = {Kind.optimizers: OPTIMIZERS, Kind.metrics: METRICS, Kind.backends: BACKENDS}[kind]
+    return {name: registry.summary(name) for name in registry}

@@ -1,0 +1,76 @@
+"""``promptopt models``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from promptopt_cli import options
+
+
+def models(
+    action: Annotated[str, typer.Argument(help="ls, pull, path, verify or rm.")] = "ls",
+    name: Annotated[str | None, typer.Argument(help="Of the model.")] = None,
+    accept_licence: Annotated[
+        bool, typer.Option("--accept-licence", help="For models with terms of their own.")
+    ] = False,
+    json: options.Json = False,
+) -> None:
+    """The local models: which there are, and the files on this machine."""
+    from promptopt.errors import ConfigError, UnknownNameError
+    from promptopt.lm.store import Store
+    from promptopt_cli.console import console
+
+    store, out = Store(), console()
+    if action == "ls":
+        there = {stored.name: stored for stored in store.installed()}
+        rows = [
+            {"name": m.name, "bytes": m.bytes, "licence": m.licence, "here": m.name in there} for m in store.known()
+        ]
+        if json:
+            options.print_json(rows)
+            return
+        for row in rows:
+            mark = "here" if row["here"] else ""
+            out.print(f"{row['name']:<30} {int(str(row['bytes'])) / 1e6:>7,.0f} MB  {row['licence']:<12} {mark}")
+        return
+    if action not in ("pull", "path", "verify", "rm"):
+        raise UnknownNameError("action", action, ["ls", "pull", "path", "verify", "rm"])
+    if name is None:
+        raise ConfigError(
+            f"Expected a model's name after `promptopt models {action}`; `promptopt models ls` lists them."
+        )
+    if action == "pull":
+        out.print(str(pull_with_bar(name, json, accept_licence)))
+    elif action == "path":
+        out.print(str(store.path(name)), soft_wrap=True)
+    elif action == "verify":
+        out.print(f"{store.verify(name).name}: every byte is as published")
+    else:
+        out.print(f"{store.remove(name) / 1e6:,.0f} MB freed")
+
+
+def pull_with_bar(name: str, quiet: bool = False, accept_licence: bool = False) -> str:
+    """The model's path, downloaded first if need be, with a progress bar on standard error."""
+    from pathlib import Path
+
+    from promptopt.lm.store import Store
+
+    store = Store()
+    if Path(name).suffix == ".gguf" or name in {stored.name for stored in store.installed()}:
+        return str(store.resolve(name))
+    if quiet:
+        return str(store.pull(name, None, accept_licence))
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from promptopt_cli.console import error_console
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=error_console()) as bar:
+        task = bar.add_task(name, total=None)
+
+        def progress(done: int, total: int, what: str) -> None:
+            bar.update(task, completed=done, total=total, description=f"{name}: {what}")
+
+        return str(store.pull(name, progress, accept_licence))

@@ -1,0 +1,69 @@
+"""``promptopt optimize``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from promptopt_cli import options
+
+
+def optimize(
+    task: options.TaskName,
+    out: Annotated[Path | None, typer.Option(help="The run folder; default: runs/<task>-<digest>.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="Another optimizer than the task's, with its defaults.")] = None,
+    calls: Annotated[int | None, typer.Option(min=1, help="Budget in calls.")] = None,
+    tokens: Annotated[int | None, typer.Option(min=1, help="Budget in tokens.")] = None,
+    usd: Annotated[float | None, typer.Option(min=0.0, help="Budget in US dollars.")] = None,
+    minutes: Annotated[float | None, typer.Option(min=0.0, help="Budget in minutes.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Another seed.")] = None,
+    start: Annotated[Path | None, typer.Option(metavar="FILE", help="Begin from a saved candidate.")] = None,
+    set_: options.Set = None,
+    no_code: options.NoCode = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the report.")] = False,
+    json: options.Json = False,
+) -> None:
+    """Find a better prompt; exit code 0 when it is better beyond noise, 3 when not."""
+    loaded = options.load(task, set_, no_code, seed=seed)
+    from promptopt import api
+    from promptopt_cli.console import error_console
+    from promptopt_cli.progress import Progress
+    from promptopt_cli.report import print_result
+
+    budget = options.limits(loaded, calls, tokens, usd, minutes)
+    fetch_models(loaded, quiet or json)
+    folder = out or api.folder_of(loaded, optimizer, budget)
+    with Progress(loaded, budget, quiet=quiet or json) as progress:
+        try:
+            result = api.optimize(
+                loaded,
+                optimizer=optimizer,
+                budget=budget,
+                out=folder,
+                observer=progress,
+                start=options.candidate(start, loaded),
+            )
+        except KeyboardInterrupt:
+            progress.stop()
+            error_console().print(f"Interrupted; everything up to here is in {folder}. The same command goes on.")
+            raise typer.Exit(130) from None
+    if json:
+        options.print_json(result.to_json())
+    else:
+        print_result(result.to_json(), {"name": loaded.name})
+    raise typer.Exit(0 if result.improved else 3)
+
+
+def fetch_models(task: object, quiet: bool) -> None:
+    """Download the local models that a task needs, with a progress bar, before anything else starts."""
+    from promptopt.task.task import Task
+
+    assert isinstance(task, Task)
+    names = {spec.name for spec in task.models.values() if spec.provider == "llamacpp"}
+    if names:
+        from promptopt_cli.models import pull_with_bar
+
+        for name in sorted(names):
+            pull_with_bar(name, quiet)

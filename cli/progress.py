@@ -1,0 +1,174 @@
+"""Live progress: a small panel on a terminal, a line a trial elsewhere, nothing when quiet."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich.console import Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from promptopt.search.events import (
+    BudgetStopped,
+    CellDone,
+    Event,
+    Interrupted,
+    PhaseStarted,
+    RunFinished,
+    RunStarted,
+    TrialDone,
+)
+from promptopt_cli.console import error_console
+from promptopt_cli.safe import short
+
+if TYPE_CHECKING:
+    from promptopt.evaluate.cells import Trial
+    from promptopt.search.budget import Limits
+    from promptopt.task.task import Task
+
+_A_SECOND = 6
+
+
+class Progress:
+    """An observer of a run.
+
+    Args:
+        task: for its name and models.
+        limits: what may be spent.
+        quiet: say nothing at all.
+    """
+
+    def __init__(self, task: Task, limits: Limits, quiet: bool = False) -> None:
+        self._task = task
+        self._limits = limits
+        self._quiet = quiet
+        self._console = error_console()
+        self._live: Live | None = None
+        self._began = time.monotonic()
+        self._phase = "starting"
+        self._expected: int | None = None
+        self._in_phase = 0
+        self._cells = 0
+        self._tokens = 0
+        self._calls: Counter[str] = Counter()
+        self._failures: Counter[str] = Counter()
+        self._best: Trial | None = None
+        self._default: Trial | None = None
+        self._trials = 0
+
+    def __enter__(self) -> Progress:
+        if not self._quiet and self._console.is_terminal:
+            self._live = Live(
+                get_renderable=self._panel, console=self._console, refresh_per_second=_A_SECOND, transient=True
+            )
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Leave the terminal as it was."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def __call__(self, event: Event) -> None:
+        """Take note of an event; what is shown is drawn at its own pace."""
+        if isinstance(event, CellDone):
+            self._cell(event)
+        elif isinstance(event, TrialDone):
+            self._trial(event)
+        elif isinstance(event, PhaseStarted):
+            self._phase, self._expected, self._in_phase = event.phase, event.cells, 0
+            self._line(event.phase + (f": {event.cells:,} evaluations" if event.cells else ""))
+        elif isinstance(event, RunStarted) and event.resumed:
+            self._line(f"resuming: {event.recorded_cells:,} evaluations are on disk already")
+        elif isinstance(event, BudgetStopped):
+            self._line(f"{event.phase} ended: {event.why}")
+        elif isinstance(event, (Interrupted, RunFinished)):
+            self._phase = "done"
+
+    def _cell(self, event: CellDone) -> None:
+        self._cells += 1
+        self._in_phase += 1
+        for role, usage in event.cell.usage.items():
+            self._calls[role] += usage.calls
+            self._tokens += usage.tokens
+        if event.cell.failure is not None:
+            self._failures[event.cell.failure.kind] += 1
+
+    def _trial(self, event: TrialDone) -> None:
+        trial = event.trial
+        self._trials += 1
+        if trial.split == "search" and trial.mean is not None:
+            if self._default is None:
+                self._default = trial
+            elif self._best is None or (trial.n, trial.mean) >= (self._best.n, self._best.mean or 0.0):
+                self._best = trial
+        mean = "no score" if trial.mean is None else f"{trial.mean:6.1%}"
+        self._line(f"{trial.split:>8} {mean} on {trial.n:>3}  {_describe(trial, 70)}")
+
+    def _line(self, text: str) -> None:
+        if self._quiet or self._live is not None:
+            return
+        self._console.print(f"{time.monotonic() - self._began:6.0f} s  {text}", soft_wrap=True)
+
+    def _panel(self) -> Group:
+        seconds = max(0.1, time.monotonic() - self._began)
+        width = max(40, self._console.width)
+        facts = Table.grid(padding=(0, 2))
+        facts.add_row(Text("phase", "dim"), Text(f"{self._phase}  ·  trial {self._trials}  ·  {seconds:.0f} s"))
+        facts.add_row(Text("default", "dim"), Text(_score(self._default)))
+        facts.add_row(Text("best so far", "dim"), Text(_score(self._best) + "  (search score: flattering)"))
+        if self._best is not None:
+            facts.add_row("", Text(_describe(self._best, width - 16), "italic"))
+        calls = "  ".join(f"{role} {count:,}" for role, count in self._calls.items()) or "0"
+        facts.add_row(
+            Text("calls", "dim"), Text(f"{calls}  ·  {self._cells / seconds:.1f}/s  ·  {self._tokens:,} tokens")
+        )
+        facts.add_row(Text("left", "dim"), Text(self._left(seconds)))
+        if self._failures:
+            failures = "  ".join(f"{kind} {count:,}" for kind, count in self._failures.most_common())
+            facts.add_row(Text("failures", "dim"), Text(failures, "yellow"))
+        title = Text.assemble((f"promptopt · {self._task.name}", "bold"))
+        bar = ProgressBar(
+            total=self._expected or None, completed=self._in_phase, width=width - 4, pulse=not self._expected
+        )
+        return Group(title, bar, facts)
+
+    def _left(self, seconds: float) -> str:
+        limits, parts = self._limits, []
+        if limits.calls is not None:
+            parts.append(f"{max(0, limits.calls - sum(self._calls.values())):,} of {limits.calls:,} calls")
+        if limits.tokens is not None:
+            parts.append(f"{max(0, limits.tokens - self._tokens):,} of {limits.tokens:,} tokens")
+        if limits.usd is not None:
+            parts.append(f"at most ${limits.usd:.2f}")
+        if limits.minutes is not None:
+            parts.append(f"{max(0.0, limits.minutes - seconds / 60):.1f} of {limits.minutes:g} minutes")
+        return "  ·  ".join(parts) or "no limit"
+
+
+def _score(trial: Trial | None) -> str:
+    if trial is None or trial.mean is None:
+        return "–"
+    from promptopt.evaluate import stats
+
+    interval = stats.wilson(round(trial.mean * trial.n), trial.n)
+    return f"{trial.mean:.1%} on {trial.n}  [{interval.low:.0%}, {interval.high:.0%}]"
+
+
+def _describe(trial: Trial, width: int) -> str:
+    values = trial.candidate.values.values()
+    texts = [value for value in values if isinstance(value, str)]
+    shown = sum(len(value) for value in values if not isinstance(value, str))
+    note = f" + {shown} exemplars" if shown else ""
+    return short(" | ".join(texts), width - len(note)) + note

@@ -1,0 +1,270 @@
+"""The data of the tasks in this folder, made by rules from our own word lists.
+
+python tasks/generate.py            writes every task's data again, byte for byte
+python tasks/generate.py plural     only that one's
+"""
+
+import json
+import random
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from words import (
+    ANIMALS,
+    ANTONYMS,
+    CITIES,
+    FRUIT,
+    INVENTIONS,
+    IRREGULAR_PAST,
+    IRREGULAR_PLURALS,
+    NAMES,
+    NOUNS,
+    OTHER_THINGS,
+    SENTIMENT,
+    TICKETS,
+    TITLES,
+    VERBS,
+)
+
+Row = dict[str, Any]
+HERE = Path(__file__).resolve().parent
+SMALL_WORDS = {"a", "an", "the", "of", "and", "in", "on", "to", "for", "at", "by", "with"}
+
+
+def plural(rng: random.Random) -> Iterable[Row]:
+    for word in NOUNS + list(IRREGULAR_PLURALS):
+        yield {"word": word, "plural": plural_of(word)}
+
+
+def plural_of(word: str) -> str:
+    if word in IRREGULAR_PLURALS:
+        return IRREGULAR_PLURALS[word]
+    if word.endswith(("s", "x", "z", "ch", "sh")):
+        return word + "es"
+    if word.endswith("y") and word[-2] not in "aeiou":
+        return word[:-1] + "ies"
+    return word + "s"
+
+
+def past_tense(rng: random.Random) -> Iterable[Row]:
+    for verb in VERBS + list(IRREGULAR_PAST):
+        yield {"verb": verb, "past": past_of(verb)}
+
+
+def past_of(verb: str) -> str:
+    if verb in IRREGULAR_PAST:
+        return IRREGULAR_PAST[verb]
+    if verb.endswith("e"):
+        return verb + "d"
+    if verb.endswith("y") and verb[-2] not in "aeiou":
+        return verb[:-1] + "ied"
+    return verb + "ed"
+
+
+ONES = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+    "seventeen eighteen nineteen"
+).split()
+TENS = "_ _ twenty thirty forty fifty sixty seventy eighty ninety".split()
+
+
+def words_of(n: int) -> str:
+    if n < 20:
+        return ONES[n]
+    if n < 100:
+        return TENS[n // 10] + (f"-{ONES[n % 10]}" if n % 10 else "")
+    if n < 1000:
+        return f"{ONES[n // 100]} hundred" + (f" and {words_of(n % 100)}" if n % 100 else "")
+    rest = n % 1000
+    joint = " and " if 0 < rest < 100 else " "
+    return f"{words_of(n // 1000)} thousand" + (f"{joint}{words_of(rest)}" if rest else "")
+
+
+def number_words(rng: random.Random) -> Iterable[Row]:
+    numbers = rng.sample(range(20, 100), 50) + rng.sample(range(100, 1000), 300) + rng.sample(range(1000, 20000), 450)
+    for n in numbers:
+        yield {"number": str(n), "words": words_of(n)}
+
+
+def second_letter(rng: random.Random) -> Iterable[Row]:
+    for word in sorted(set(NOUNS + VERBS + list(IRREGULAR_PAST))):
+        yield {"word": word, "letter": word[1]}
+
+
+def title_case(rng: random.Random) -> Iterable[Row]:
+    adjectives, nouns, places = TITLES
+    for _ in range(3000):
+        form = rng.choice(["the {a} {n} of the {p}", "a {n} in the {p}", "{a} {n} and {n2}", "the {n} by the {p}"])
+        text = form.format(a=rng.choice(adjectives), n=rng.choice(nouns), n2=rng.choice(nouns), p=rng.choice(places))
+        words = text.split()
+        title = [w if i and w in SMALL_WORDS else w.capitalize() for i, w in enumerate(words)]
+        yield {"phrase": text, "title": " ".join(title)}
+
+
+def units(rng: random.Random) -> Iterable[Row]:
+    table = [
+        ("km", "m", 1000), ("m", "cm", 100), ("cm", "mm", 10), ("kg", "g", 1000), ("l", "ml", 1000),
+        ("hours", "minutes", 60), ("minutes", "seconds", 60), ("days", "hours", 24), ("weeks", "days", 7),
+        ("tonnes", "kg", 1000),
+    ]  # fmt: skip
+    for _ in range(3000):
+        big, small, factor = rng.choice(table)
+        halves = rng.randint(1, 60)
+        amount = halves // 2 if halves % 2 == 0 else halves / 2
+        yield {"quantity": f"{amount:g} {big} in {small}", "value": f"{amount * factor:g}"}
+
+
+def antonyms(rng: random.Random) -> Iterable[Row]:
+    accepted: dict[str, list[str]] = {}
+    for pair in ANTONYMS:
+        a, b = pair.split(":")
+        for one, others in ((a, b.split("/")), *((o, [a]) for o in b.split("/"))):
+            known = accepted.setdefault(one, [])
+            known.extend(word for word in others if word not in known)
+    for word, opposites in accepted.items():
+        yield {"word": word, "antonyms": opposites}
+
+
+def larger_animal(rng: random.Random) -> Iterable[Row]:
+    yield from _pairs(rng, ANIMALS, 1.6, lambda a, b: a if ANIMALS[a] > ANIMALS[b] else b, "animals", "larger")
+
+
+def older_invention(rng: random.Random) -> Iterable[Row]:
+    yield from _pairs(
+        rng, INVENTIONS, None, lambda a, b: a if INVENTIONS[a] < INVENTIONS[b] else b, "inventions", "older"
+    )
+
+
+def _pairs(
+    rng: random.Random, table: dict[str, float], ratio: float | None, answer: Callable[[str, str], str], q: str, a: str
+) -> Iterable[Row]:
+    names = list(table)
+    seen = set()
+    while len(seen) < 900:
+        one, two = rng.sample(names, 2)
+        if frozenset((one, two)) in seen:
+            continue
+        big, small = max(table[one], table[two]), min(table[one], table[two])
+        seen.add(frozenset((one, two)))
+        # Pairs too close to call are left out.
+        if (ratio is not None and big / small < ratio) or (ratio is None and big - small < 15):
+            continue
+        yield {q: f"{one}, {two}", a: answer(one, two)}
+
+
+def sentiment(rng: random.Random) -> Iterable[Row]:
+    subjects, good, bad, turns = SENTIMENT
+    for _ in range(4000):
+        mood = rng.choice(["positive", "negative"])
+        right, wrong = (good, bad) if mood == "positive" else (bad, good)
+        subject, other = rng.sample(subjects, 2)
+        form = rng.choice(turns)
+        text = form.format(s=subject, o=other, main=rng.choice(right), main2=rng.choice(right), but=rng.choice(wrong))
+        yield {"review": text[0].upper() + text[1:], "sentiment": mood}
+
+
+def ticket_routing(rng: random.Random) -> Iterable[Row]:
+    openings, teams, closings = TICKETS
+    for _ in range(6000):
+        team = rng.choice(list(teams))
+        form = rng.choice(teams[team])
+        text = form.format(name=rng.choice(NAMES), city=rng.choice(CITIES), n=rng.randint(2, 30), d=rng.randint(2, 9))
+        whole = " ".join(part for part in (rng.choice(openings), text, rng.choice(closings)) if part)
+        yield {"ticket": whole, "team": team}
+
+
+def word_problems(rng: random.Random) -> Iterable[Row]:
+    things = ["apples", "coins", "stickers", "pencils", "books", "shells", "cards", "marbles"]
+    for _ in range(4000):
+        name, other = rng.sample(NAMES, 2)
+        thing, a, b, c = rng.choice(things), rng.randint(3, 40), rng.randint(2, 12), rng.randint(2, 9)
+        text, answer = rng.choice(
+            [
+                (f"{name} has {a + b} {thing} and gives {b} to {other}. How many {thing} does {name} have left?", a),
+                (f"{name} buys {b} boxes with {c} {thing} in each. How many {thing} is that?", b * c),
+                (
+                    f"{name} has {a} {thing}. {other} has {b} more than {name}. How many {thing} do they have together?",
+                    2 * a + b,
+                ),
+                (f"{name} shares {b * c} {thing} equally among {c} friends. How many does each friend get?", b),
+                (
+                    f"{name} had {a} {thing}, found {b} more and then lost {min(c, a)}. How many {thing} are there now?",
+                    a + b - min(c, a),
+                ),
+            ]
+        )
+        yield {"problem": text, "answer": str(answer)}
+
+
+def extract_order(rng: random.Random) -> Iterable[Row]:
+    items = [plural_of(word) for word in NOUNS[:80]]
+    for _ in range(4000):
+        name, city, item, n = rng.choice(NAMES), rng.choice(CITIES), rng.choice(items), rng.randint(2, 60)
+        text = rng.choice(
+            [
+                f"Hi, this is {name} from {city}. Please send me {n} {item}.",
+                f"{name} would like to order {n} {item}, to be delivered to {city}.",
+                f"We need {n} {item} in our {city} office by Friday. Regards, {name}",
+                f"Order for {city}: {n} {item}. Ask for {name} at the door.",
+                f"Could you ship {n} {item} to {city}? My name is {name}.",
+            ]
+        )
+        yield {"message": text, "order": {"name": name, "city": city, "item": item, "count": n}}
+
+
+def find_fruit(rng: random.Random) -> Iterable[Row]:
+    for _ in range(4000):
+        fruit = rng.sample(FRUIT, rng.randint(1, 4))
+        things = rng.sample(OTHER_THINGS, rng.randint(1, 3))
+        mixed = fruit + things
+        rng.shuffle(mixed)
+        text = rng.choice(
+            ["On the table: {}.", "She packed {}.", "The shopping list says {}.", "In the picture I can see {}."]
+        ).format(", ".join(mixed[:-1]) + f" and {mixed[-1]}")
+        yield {"text": text, "fruit": sorted(fruit)}
+
+
+TASKS: dict[str, Callable[[random.Random], Iterable[Row]]] = {
+    make.__name__: make
+    for make in (
+        plural, past_tense, number_words, second_letter, title_case, units, antonyms, larger_animal,
+        older_invention, sentiment, ticket_routing, word_problems, extract_order, find_fruit,
+    )
+}  # fmt: skip
+MOST = 700
+TEST = 0.36
+
+
+def rows_of(name: str) -> tuple[list[Row], list[Row]]:
+    """(train, test): no two rows with equal inputs, in random order, at most 700 in all."""
+    rng = random.Random(f"promptopt {name}")
+    unique: dict[str, Row] = {}
+    for row in TASKS[name](rng):
+        unique.setdefault(str(next(iter(row.values()))).lower(), row)
+    rows = list(unique.values())
+    rng.shuffle(rows)
+    rows = rows[:MOST]
+    held = int(len(rows) * TEST)
+    return rows[held:], rows[:held]
+
+
+def lines(rows: list[Row]) -> str:
+    """One JSON object a line."""
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def main(names: list[str]) -> None:
+    """Write the data of these tasks, or of all."""
+    for name in names or TASKS:
+        folder = HERE / "data" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        train, test = rows_of(name)
+        (folder / "train.jsonl").write_text(lines(train), encoding="utf-8")
+        (folder / "test.jsonl").write_text(lines(test), encoding="utf-8")
+        print(f"{name}: {len(train)} train, {len(test)} test")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
