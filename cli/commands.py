@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from promptopt_cli import evaluate, init, ls, models, optimize, plan, render, schema, show, validate
+from . import evaluate, init, ls, models, optimize, plan, render, schema, show, validate
 
 
 @dataclass(frozen=True)

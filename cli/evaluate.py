@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from promptopt_cli import options
+from . import options
 
 
 def evaluate(
@@ -22,9 +22,10 @@ def evaluate(
     """Score without searching."""
     loaded = options.load(task, set_, no_code)
     from promptopt import api
-    from promptopt_cli.console import console
-    from promptopt_cli.optimize import fetch_models
-    from promptopt_cli.safe import short
+
+    from .console import console
+    from .optimize import fetch_models
+    from .safe import short
 
     fetch_models(loaded, json)
     done = api.evaluate(loaded, options.candidate(candidate, loaded), split=split, limit=limit)

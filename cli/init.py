@@ -32,8 +32,9 @@ def init(folder: Annotated[Path, typer.Argument(help="Where; made when it is not
     """A task of 240 rows that runs as it is. Nothing that exists is overwritten."""
     from promptopt import jsonio
     from promptopt.errors import ConfigError
-    from promptopt_cli.console import console
-    from promptopt_cli.schema import document
+
+    from .console import console
+    from .schema import document
 
     rows = [
         {"name": f"{a} {b} {c}", "initials": a[0] + b[0] + c[0]}

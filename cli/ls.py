@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from promptopt_cli import options
+from . import options
 
 
-class Kind(str, Enum):
+class Kind(StrEnum):
     """What can be listed."""
 
     optimizers = "optimizers"
@@ -22,7 +22,7 @@ class Kind(str, Enum):
 
 def ls(kind: Annotated[Kind, typer.Argument(help="What to list.")], json: options.Json = False) -> None:
     """Names, with what each is in a line."""
-    from promptopt_cli.console import console
+    from .console import console
 
     found = _found(kind)
     if json:
@@ -37,11 +37,11 @@ def _found(kind: Kind) -> dict[str, str]:
     if kind is Kind.tasks:
         import promptopt_tasks
 
-        return promptopt_tasks.descriptions()
+        return dict(promptopt_tasks.descriptions())
     if kind is Kind.programs:
         import promptopt_programs
 
-        return promptopt_programs.descriptions()
+        return dict(promptopt_programs.descriptions())
     from promptopt.lm import BACKENDS
     from promptopt.metrics import METRICS
     from promptopt.optimizers import OPTIMIZERS

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from promptopt_cli import commands
+from . import commands
 
 app = typer.Typer(
     name="promptopt",
@@ -60,17 +60,17 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("PROMPTOPT_DEBUG"):
             raise
-        from promptopt_cli.errors import code_of, text_of
+        from .errors import code_of, text_of
 
         _leave(text_of(error), code_of(error))
 
 
-def _as_interrupt(number: int, frame: FrameType | None) -> None:
+def _as_interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
 def _leave(message: str, code: int) -> None:
-    from promptopt_cli.safe import safe
+    from .safe import safe
 
     if "--json" in sys.argv:
         import json

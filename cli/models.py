@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from promptopt_cli import options
+from . import options
 
 
 def models(
@@ -20,7 +20,8 @@ def models(
     """The local models: which there are, and the files on this machine."""
     from promptopt.errors import ConfigError, UnknownNameError
     from promptopt.lm.store import Store
-    from promptopt_cli.console import console
+
+    from .console import console
 
     store, out = Store(), console()
     if action == "ls":
@@ -64,7 +65,7 @@ def pull_with_bar(name: str, quiet: bool = False, accept_licence: bool = False) 
         return str(store.pull(name, None, accept_licence))
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from promptopt_cli.console import error_console
+    from .console import error_console
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=error_console()) as bar:

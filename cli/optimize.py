@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from promptopt_cli import options
+from . import options
 
 
 def optimize(
@@ -28,9 +28,10 @@ def optimize(
     """Find a better prompt; exit code 0 when it is better beyond noise, 3 when not."""
     loaded = options.load(task, set_, no_code, seed=seed)
     from promptopt import api
-    from promptopt_cli.console import error_console
-    from promptopt_cli.progress import Progress
-    from promptopt_cli.report import print_result
+
+    from .console import error_console
+    from .progress import Progress
+    from .report import print_result
 
     budget = options.limits(loaded, calls, tokens, usd, minutes)
     fetch_models(loaded, quiet or json)
@@ -63,7 +64,7 @@ def fetch_models(task: object, quiet: bool) -> None:
     assert isinstance(task, Task)
     names = {spec.name for spec in task.models.values() if spec.provider == "llamacpp"}
     if names:
-        from promptopt_cli.models import pull_with_bar
+        from .models import pull_with_bar
 
         for name in sorted(names):
             pull_with_bar(name, quiet)

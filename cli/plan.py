@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from promptopt_cli import options
+from . import options
 
 
 def plan(
@@ -22,7 +22,8 @@ def plan(
     from dataclasses import asdict
 
     from promptopt import api
-    from promptopt_cli.console import console
+
+    from .console import console
 
     made = api.plan(loaded, optimizer, options.limits(loaded, calls, None, None, None))
     if json:

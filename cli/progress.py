@@ -23,8 +23,9 @@ from promptopt.search.events import (
     RunStarted,
     TrialDone,
 )
-from promptopt_cli.console import error_console
-from promptopt_cli.safe import short
+
+from .console import error_console
+from .safe import short
 
 if TYPE_CHECKING:
     from promptopt.evaluate.cells import Trial

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from promptopt_cli import options
+from . import options
 
 
 def render(
@@ -20,8 +20,9 @@ def render(
     """What the models would be sent, to the letter; no model is called."""
     loaded = options.load(task, set_, no_code)
     from promptopt import api
-    from promptopt_cli.console import console
-    from promptopt_cli.safe import safe
+
+    from .console import console
+    from .safe import safe
 
     requests = api.render(loaded, options.candidate(candidate, loaded), example)
     if json:

@@ -8,8 +8,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from promptopt_cli.console import console
-from promptopt_cli.safe import safe, short
+from .console import console
+from .safe import safe, short
 
 _WORDS = {
     "improved": ("Improved", "bold green"),

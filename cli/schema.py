@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from promptopt_cli import options
+from . import options
 
 
 def document() -> dict[str, object]:

@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from promptopt_cli import options
+from . import options
 
 
 def show(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")], json: options.Json = False) -> None:
     """The report of a run, finished or not; reads only."""
     from promptopt.search.run import read_json, read_trials
-    from promptopt_cli.report import print_result, print_unfinished
+
+    from .report import print_result, print_unfinished
 
     about = read_json(run, "run.json")
     trials = read_trials(run)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from promptopt_cli import options
+from . import options
 
 
 def validate(
@@ -20,8 +20,9 @@ def validate(
     from promptopt import api
     from promptopt.errors import ConfigError
     from promptopt.task.load import validate as check
-    from promptopt_cli.console import console, error_console
-    from promptopt_cli.safe import safe
+
+    from .console import console, error_console
+    from .safe import safe
 
     found = []
     for name in tasks:

@@ -1,4 +1,4 @@
-"""Programs that come along with promptopt; each teaches one thing and runs by itself. Installed as ``promptopt_programs``."""
+"""Programs that come along with promptopt; each teaches one thing. Installed as ``promptopt_programs``."""
 
 from __future__ import annotations
 

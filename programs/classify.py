@@ -1,7 +1,7 @@
 """Classify: one predictor whose answer is one of several choices.
 
-The choices are part of the field's type. Where the backend can, decoding is held to them (by a grammar); where it cannot,
-the reply is read tolerantly, and what names no choice is a recorded failure. The report says which it was.
+The choices are part of the field's type. Where the backend can, decoding is held to them (by a grammar); where it
+cannot, the reply is read tolerantly, and what names no choice is a recorded failure. The report says which it was.
 
     python programs/classify.py                    with no model at all
     python programs/classify.py llamacpp/qwen2.5-coder-0.5b-instruct

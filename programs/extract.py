@@ -1,7 +1,7 @@
 """Extract: typed fields out of a message, checked as they are read.
 
-A field may be ``int``, ``float``, ``bool``, ``list`` or ``dict``. A backend that can be held to a JSON Schema is asked for
-JSON; any other for labelled lines, which small models keep more easily.
+A field may be ``int``, ``float``, ``bool``, ``list`` or ``dict``. A backend that can be held to a JSON Schema is asked
+for JSON; any other for labelled lines, which small models keep more easily.
 
     python programs/extract.py                     with no model at all
     python programs/extract.py llamacpp/qwen2.5-coder-0.5b-instruct

@@ -1,7 +1,7 @@
 """Chain of thought: a ``reasoning`` field before the answer is all it takes.
 
-Two outputs, so the reply is labelled lines: ``Reasoning: …`` and ``Answer: …``. Both can be shown in exemplars; one that
-has no reasoning leaves that line out.
+Two outputs, so the reply is labelled lines: ``Reasoning: …`` and ``Answer: …``. Both can be shown in exemplars; one
+that has no reasoning leaves that line out.
 
     python programs/qa.py                          with no model at all
     python programs/qa.py llamacpp/qwen2.5-coder-1.5b-instruct

@@ -67,9 +67,9 @@ class OptimizerContract:
     def test_global_random_state_is_untouched(self, tmp_path: Path) -> None:
         import numpy as np
 
-        before = random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[index]  # noqa: NPY002
+        before = random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[index]
         self.run(tmp_path)
-        assert (random.getstate(), np.random.get_state()[1].tolist()) == before  # type: ignore[index]  # noqa: NPY002
+        assert (random.getstate(), np.random.get_state()[1].tolist()) == before  # type: ignore[index]
 
     @pytest.mark.parametrize("calls", [94, 97, 120, 151])
     def test_budgets_are_kept_and_the_end_repeats_itself(self, tmp_path: Path, calls: int) -> None:
