@@ -298,11 +298,13 @@ def open_doors(
     store = CompletionStore(_cache_path(task, folder))
     try:
         doors: dict[str, Door] = {}
-        by_model: dict[tuple[str, str | None], Door] = {}
+        by_model: dict[str, Door] = {}
         for role, spec in task.models.items():
             if role == "embedder":
                 continue
-            twin = by_model.get((spec.id, spec.base_url))
+            # Everything that a backend reads; sampling settings are the door's own.
+            same = repr((spec.id, spec.base_url, spec.key, dict(spec.generate.extra), spec.concurrency, spec.timeout))
+            twin = by_model.get(same)
             if role in given:
                 doors[role] = Door(given[role], spec, role, store, gate, meter)
                 continue
@@ -310,7 +312,7 @@ def open_doors(
             door = Door(backend, spec, role, store, gate, meter, shared=twin.bottom if twin else None)
             doors[role] = door
             if twin is None:
-                by_model[spec.id, spec.base_url] = door
+                by_model[same] = door
                 opened.append(door)
         yield doors
     finally:

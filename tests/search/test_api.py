@@ -1,0 +1,64 @@
+"""The front door's own small decisions."""
+
+from dataclasses import replace
+
+from promptopt.api import folder_of, open_doors, plan, render
+from promptopt.lm.meter import Meter
+from promptopt.lm.spec import Generate, ModelSpec
+from promptopt.program.params import Origin
+from promptopt.search.budget import Limits
+from promptopt.testing.toy import toy
+
+
+def doors_of(tmp_path, **models):
+    task, _ = toy(lambda _: 0.5)
+    task = replace(task, models={"task": ModelSpec("scripted/echo"), **models})
+    with open_doors(task, tmp_path, None, Meter()) as doors:
+        return doors
+
+
+def test_roles_with_one_model_share_it(tmp_path):
+    doors = doors_of(tmp_path, judge=ModelSpec("scripted/echo", generate=Generate(temperature=1.0)))
+    assert doors["judge"].backend is doors["task"].backend
+    assert doors["judge"].bottom is doors["task"].bottom
+
+
+def test_roles_that_call_a_model_otherwise_do_not(tmp_path):
+    for other in (
+        ModelSpec("scripted/echo", generate=Generate(extra={"top_p": 0.9})),
+        ModelSpec("scripted/echo", key="another"),
+        ModelSpec("scripted/echo", concurrency=3),
+        ModelSpec("scripted/upper"),
+    ):
+        doors = doors_of(tmp_path, judge=other)
+        assert doors["judge"].backend is not doors["task"].backend
+
+
+def test_the_same_command_finds_its_folder_and_another_does_not():
+    task, _ = toy(lambda _: 0.5)
+    assert folder_of(task, "opro") == folder_of(task, "opro")
+    others = [
+        folder_of(task, "ape"),
+        folder_of(task, "opro", Limits(calls=3)),
+        folder_of(replace(task, seed=1), "opro"),
+        folder_of(toy(lambda _: 0.5, instruction="another")[0], "opro"),
+    ]
+    assert len({folder_of(task, "opro"), *others}) == 5
+
+
+def test_render_shows_what_is_sent_and_calls_nothing():
+    task, model = toy(lambda _: 0.5)
+    (request,) = render(task, task.program.default().replace("instruction", "Do it.", Origin("me")), 2)
+    assert request.messages == (("system", "Do it."), ("user", task.splits.search.examples[2].inputs["word"]))
+    assert request.max_tokens == 256
+    assert model.calls == 0
+
+
+def test_a_plan_adds_up_and_refuses_what_cannot_work():
+    task, _ = toy(lambda _: 0.5)
+    made = plan(task, "opro", Limits(calls=500))
+    assert sum(made.cells.values()) == 500
+    assert made.cells["confirm"] == 4 * 20
+    assert not made.problems
+    assert "too small" in plan(task, "opro", Limits(calls=50)).problems[0]
+    assert "no price" in plan(task, "opro", Limits(usd=1.0)).problems[0]
