@@ -87,7 +87,8 @@ def print_result(result: Mapping[str, Any], about: Mapping[str, Any]) -> None:
     row("folder", safe(result["folder"]))
     out.print(facts)
     out.print()
-    out.print(Text(f"To use it: promptopt.load({safe(result['folder'])!r} + '/best.json').apply(program)", "dim"))
+    best_file = f"{result['folder']}/best.json"
+    out.print(Text(f"To use it: promptopt.load({safe(best_file)!r}).apply(program)", "dim"), soft_wrap=True)
 
 
 def print_unfinished(folder: str, about: Mapping[str, Any], trials: list[Any]) -> None:

@@ -31,7 +31,7 @@ def main() -> None:
     scripted = ScriptedLM(lambda _: "Name: Anna\nCity: Oslo\nItem: lamps\nCount: 12")
     model = open_model(ModelSpec(sys.argv[1])) if len(sys.argv) > 1 else scripted
     with Session({"task": model}):
-        print(ExtractOrder()(message="Hi, this is Anna from Oslo. Please send me 12 lamps.").order)
+        print("→", ExtractOrder()(message="Hi, this is Anna from Oslo. Please send me 12 lamps.").order)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,10 @@ from promptopt.evaluate.evaluator import Ask, Evaluator
 from promptopt.evaluate.stats import Interval
 from promptopt.lm.base import Request
 from promptopt.lm.cache import CompletionStore, default_cache_path
-from promptopt.lm.calls import Session
-from promptopt.lm.door import Door
-from promptopt.lm.meter import Gate, Meter
+from promptopt.lm.calls import Backend, Session
+from promptopt.lm.coalesce import Coalesced
+from promptopt.lm.door import Door, close
+from promptopt.lm.meter import Gate, Inner, Meter
 from promptopt.lm.models import open_model
 from promptopt.lm.scripted import ScriptedLM
 from promptopt.lm.spec import ModelSpec
@@ -44,7 +45,7 @@ def optimize(
     out: str | Path | None = None,
     observer: Observer | None = None,
     start: Candidate | None = None,
-    backends: Mapping[str, Any] | None = None,
+    backends: Mapping[str, Backend] | None = None,
 ) -> Result:
     """Find better instructions and exemplars; resume when ``out`` holds the same run already.
 
@@ -77,9 +78,10 @@ def optimize(
         "models": {role: _about_model(spec) for role, spec in task.models.items()},
         "splits": {split.name: len(split.examples) for split in _splits(task)},
     }
-    with Run(folder, identity, about) as run:
+    # Models first: a run whose model cannot be had leaves no folder behind.
+    with open_models(task, backends) as models, Run(folder, identity, about) as run:
         purse, meter = Budget(limits), Meter()
-        with open_doors(task, folder, purse, meter, backends) as doors:
+        with open_doors(task, folder, purse, meter, models) as doors:
             job = Job(
                 task.name,
                 task.description,
@@ -140,7 +142,7 @@ def evaluate(
     limit: int | None = None,
     budget: Limits | None = None,
     observer: Observer | None = None,
-    backends: Mapping[str, Any] | None = None,
+    backends: Mapping[str, Backend] | None = None,
 ) -> Evaluation:
     """Score one candidate, by default the program as it is, without searching.
 
@@ -161,7 +163,7 @@ def evaluate(
         raise ConfigError(f"This task has no split {split!r}; it has {', '.join(p.name for p in _splits(task))}.")
     candidate = candidate or task.program.default()
     purse, meter, log = Budget(budget or _limits(task)), Meter(), MemoryLog()
-    with open_doors(task, None, purse, meter, backends) as doors:
+    with open_models(task, backends) as models, open_doors(task, None, purse, meter, models) as doors:
         evaluator = Evaluator(
             task.program,
             task.metric,
@@ -285,39 +287,53 @@ def render(task: Task | str | Path, candidate: Candidate | None = None, number: 
 
 
 @contextlib.contextmanager
-def open_doors(
-    task: Task,
-    folder: Path | None,
-    gate: Gate | None,
-    meter: Meter,
-    backends: Mapping[str, Any] | None = None,
-) -> Iterator[dict[str, Door]]:
-    """The models of a task, open, gated and counted; closed at the end. Roles with one model share it."""
-    given = dict(backends or {})
-    opened: list[Door] = []
-    store = CompletionStore(_cache_path(task, folder))
-    try:
-        doors: dict[str, Door] = {}
-        by_model: dict[str, Door] = {}
+def open_models(task: Task, given: Mapping[str, Backend] | None = None) -> Iterator[dict[str, Backend]]:
+    """The models of a task by role, closed at the end; roles that call a model alike share it.
+
+    Args:
+        task: names the models.
+        given: open ones by role, which stay open.
+
+    Raises:
+        ModelUnavailableError, ConfigError: a model cannot be had; nothing was made on disk for it.
+    """
+    given = given or {}
+    with contextlib.ExitStack() as closing:
+        opened: dict[str, Backend] = {}
+        by_call: dict[str, Backend] = {}
         for role, spec in task.models.items():
             if role == "embedder":
                 continue
             # Everything that a backend reads; sampling settings are the door's own.
             same = repr((spec.id, spec.base_url, spec.key, dict(spec.generate.extra), spec.concurrency, spec.timeout))
-            twin = by_model.get(same)
             if role in given:
-                doors[role] = Door(given[role], spec, role, store, gate, meter)
-                continue
-            backend = twin.backend if twin else open_model(spec)
-            door = Door(backend, spec, role, store, gate, meter, shared=twin.bottom if twin else None)
-            doors[role] = door
-            if twin is None:
-                by_model[same] = door
-                opened.append(door)
+                opened[role] = given[role]
+            elif same in by_call:
+                opened[role] = by_call[same]
+            else:
+                opened[role] = by_call[same] = open_model(spec)
+                closing.callback(close, opened[role])
+        yield opened
+
+
+@contextlib.contextmanager
+def open_doors(
+    task: Task, folder: Path | None, gate: Gate | None, meter: Meter, models: Mapping[str, Backend]
+) -> Iterator[dict[str, Door]]:
+    """Doors to open models by role, gated and counted, with the task's completion cache behind them."""
+    store = CompletionStore(_cache_path(task, folder))
+    bottoms: dict[int, Inner] = {}
+    try:
+        doors: dict[str, Door] = {}
+        for role, backend in models.items():
+            spec = task.models.get(role) or task.models["task"]
+            doors[role] = Door(backend, spec, role, store, gate, meter, shared=bottoms.get(id(backend)))
+            bottoms[id(backend)] = doors[role].bottom
         yield doors
     finally:
-        for door in opened:
-            door.close()
+        for bottom in bottoms.values():
+            if isinstance(bottom, Coalesced):
+                bottom.close()
         store.close()
 
 

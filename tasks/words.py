@@ -1,7 +1,6 @@
 """Our own word lists, from which the tasks' data are made."""
 
-NOUNS = (
-    """
+NOUNS = """
 apple table river mountain teacher garden window bridge doctor letter flower engine pencil button carpet candle hammer
 ladder pillow rocket saddle tunnel valley wallet basket bottle camera dollar forest guitar helmet island jacket kitten
 lemon mirror needle orange parrot rabbit sailor tiger turtle violin wagon zebra anchor barrel cannon desert eagle farmer
@@ -18,7 +17,6 @@ library enemy army body copy diary duty fairy hobby jelly lily memory penny pupp
 monkey donkey turkey chimney journey piano photo radio video zoo kangaroo roof chief cliff belief giraffe ditch couch
 virus lens tax suffix waltz bakery canary cavity ferry pony ruby treaty alley trolley essay tray
 """.split()
-)
 
 IRREGULAR_PLURALS = dict(
     pair.split(":")

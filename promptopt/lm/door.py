@@ -8,7 +8,6 @@ the cache charges it for hits.
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import replace
 
 from promptopt import jsonio
@@ -94,13 +93,10 @@ class Door:
             stop=request.stop or own.stop,
         )
 
-    def close(self) -> None:
-        """Free the backend and its thread."""
-        if isinstance(self.bottom, Coalesced):
-            self.bottom.close()
-        if isinstance(self.backend, Completes):
-            closing = self.backend.aclose()
-            if inspect.iscoroutine(closing):
-                run(closing)
-        else:
-            self.backend.close()
+
+def close(backend: Generates | Completes) -> None:
+    """Free a backend, whichever kind it is."""
+    if isinstance(backend, Completes):
+        run(backend.aclose())
+    else:
+        backend.close()

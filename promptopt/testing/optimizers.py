@@ -1,8 +1,8 @@
 """What every optimizer promises, as a test class: inherit it, say which optimizer, and run pytest.
 
-    class TestMine(OptimizerContract):
-        def optimizer(self):
-            return Mine(steps=2)
+class TestMine(OptimizerContract):
+    def optimizer(self):
+        return Mine(steps=2)
 """
 
 from __future__ import annotations

@@ -63,12 +63,15 @@ def door_memory(calls):
     task, model = toy(lambda _: 0.5)
     model._reply = lambda _: "x"
     after = []
-    with tempfile.TemporaryDirectory() as folder:
-        with open_doors(task, Path(folder), Budget(Limits()), Meter(), {"task": model}) as doors, Session(doors):
-            for start in range(0, calls, 500):
-                complete_many([Request((("user", f"{i} " + "x" * 10_000),)) for i in range(start, start + 500)])
-                if start + 500 in (calls // 10, calls):
-                    after.append(megabytes())
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        open_doors(task, Path(folder), Budget(Limits()), Meter(), {"task": model}) as doors,
+        Session(doors),
+    ):
+        for start in range(0, calls, 500):
+            complete_many([Request((("user", f"{i} " + "x" * 10_000),)) for i in range(start, start + 500)])
+            if start + 500 in (calls // 10, calls):
+                after.append(megabytes())
     return after
 
 

@@ -192,7 +192,7 @@ def door(url, calls, concurrency):
 
 
 def whole_run(url, calls, concurrency):
-    from promptopt.api import open_doors
+    from promptopt.api import open_doors, open_models
     from promptopt.evaluate.evaluator import Ask, Evaluator
     from promptopt.lm.calls import Session
     from promptopt.lm.meter import Meter
@@ -217,7 +217,7 @@ def whole_run(url, calls, concurrency):
     )
     with tempfile.TemporaryDirectory() as name, Run(Path(name) / "run", {"task": "bench"}, {}) as run:
         budget, meter = Budget(Limits(calls=10**9, tokens=10**12)), Meter()
-        with open_doors(task, Path(name), budget, meter) as doors:
+        with open_models(task) as models, open_doors(task, Path(name), budget, meter, models) as doors:
             evaluator = Evaluator(
                 task.program, task.metric, Session(doors), run.cells, None, doors["task"].concurrency, budget
             )

@@ -1,7 +1,8 @@
 """OPRO's own demonstrations, linear regression and the travelling salesman, with a scripted optimizer model.
 
-The scripted model reads the trajectory as a language model would: it takes one of the better solutions shown and changes
-a little. The baseline is a model that does not look: it changes the start points, or draws anew. One-sided Mann–Whitney test over seeds, at level 0.01.
+The scripted model reads the trajectory as a language model would: it takes one of the better solutions shown and
+changes a little. The baseline is a model that does not look: it changes the start points, or draws anew. One-sided
+Mann–Whitney test over seeds, at level 0.01.
 """
 
 import itertools

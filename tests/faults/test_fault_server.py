@@ -12,7 +12,7 @@ from promptopt.errors import BudgetExhaustedError, CallError, ModelDownError
 from promptopt.lm.base import Completion, Request
 from promptopt.lm.cache import CompletionStore
 from promptopt.lm.calls import Session, complete_many
-from promptopt.lm.door import Door
+from promptopt.lm.door import Door, close
 from promptopt.lm.loop import run
 from promptopt.lm.meter import Meter
 from promptopt.lm.openai import OpenAIBackend
@@ -95,7 +95,7 @@ def open_door(server, tmp_path):
 
     yield made
     for door, store in opened:
-        door.close()
+        close(door.backend)
         store.close()
 
 
@@ -203,7 +203,7 @@ def test_the_server_says_when_to_come_back(server, tmp_path, fault):
     door = Door(OpenAIBackend(spec), spec, first_pause=30.0)  # our own pause would be far longer
     began = time.perf_counter()
     assert run(door.complete(asks(1)[0])).text == "question 0"
-    door.close()
+    close(door.backend)
     assert 0.02 <= time.perf_counter() - began < 1
     assert server.stats()["requests"] == 2
 
@@ -221,7 +221,7 @@ def test_a_server_that_dies_is_a_failure_of_the_connection(tmp_path):
             return await asyncio.gather(*calls, return_exceptions=True)
 
         outcomes = run(asked())
-        door.close()
+        close(door.backend)
     assert [outcome.failure.kind for outcome in outcomes] == ["connection"] * 4
     assert "cannot connect" in outcomes[0].failure.message
 

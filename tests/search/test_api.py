@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from promptopt.api import folder_of, open_doors, plan, render
+from promptopt.api import folder_of, open_doors, open_models, plan, render
 from promptopt.lm.meter import Meter
 from promptopt.lm.spec import Generate, ModelSpec
 from promptopt.program.params import Origin
@@ -13,7 +13,7 @@ from promptopt.testing.toy import toy
 def doors_of(tmp_path, **models):
     task, _ = toy(lambda _: 0.5)
     task = replace(task, models={"task": ModelSpec("scripted/echo"), **models})
-    with open_doors(task, tmp_path, None, Meter()) as doors:
+    with open_models(task) as models, open_doors(task, tmp_path, None, Meter(), models) as doors:
         return doors
 
 

@@ -40,7 +40,9 @@ class Loud:
 
 def open_parrot(spec):
     """Answers with its instruction's loudness."""
-    return ScriptedLM(
-        lambda request: request.messages[-1][1].upper() if request.messages[0][1].isupper() else request.messages[-1][1],
-        digest=spec.id,
-    )
+
+    def reply(request):
+        said = request.messages[-1][1]
+        return said.upper() if request.messages[0][1].isupper() else said
+
+    return ScriptedLM(reply, digest=spec.id)
