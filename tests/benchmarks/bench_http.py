@@ -170,7 +170,7 @@ def backend(url, calls, concurrency):
 
 def door(url, calls, concurrency):
     from promptopt.lm.cache import CompletionStore
-    from promptopt.lm.door import Door
+    from promptopt.lm.door import Door, close
     from promptopt.lm.loop import run
     from promptopt.lm.meter import Meter
     from promptopt.lm.models import open_model
@@ -186,7 +186,7 @@ def door(url, calls, concurrency):
 
         it = run(measured(call, calls, concurrency))
         assert len(store) == budget.used.calls == meter.paid().calls == calls + WARM_UP
-        opened.close()
+        close(opened.backend)
         store.close()
     return it
 
