@@ -777,10 +777,11 @@ def _python() -> str:
 
 def _sizes(path: Path) -> Iterator[int]:
     """Bytes of a file, or of each file below a folder, while others write there."""
-    for place in [path, *path.rglob("*")] if path.is_dir() else [path]:
+    # os.walk passes over folders that vanish while it looks, which rglob does not.
+    names = [os.path.join(folder, name) for folder, _, files in os.walk(path) for name in files]
+    for name in names if path.is_dir() else [str(path)]:
         try:
-            if place.is_file():
-                yield place.stat().st_size
+            yield os.stat(name).st_size
         except OSError:  # gone between listing and looking
             continue
 

@@ -320,7 +320,7 @@ def test_max_tokens_under_its_new_name_is_learned_once(server):
     door = Door(backend, ModelSpec("openai/m", retries=1))
     first = run(door.complete(Request((("user", "a"),))))
     second = run(door.complete(Request((("user", "b"),))))
-    door.close()
+    run(backend.aclose())
     assert (first.text, first.usage.calls, second.text, second.usage.calls) == ("a", 2, "b", 1)
     assert server.stats()["requests"] == 3
     assert server.last()["body"]["max_completion_tokens"] == 256
@@ -436,7 +436,7 @@ class TestContract(BackendContract):
 
 
 def test_all_calls_are_in_flight_over_few_connections(server):
-    server.control(latency_ms=50)
+    server.control(latency_ms=400)  # long enough for 64 calls to start on a busy machine
     backend = OpenAIBackend(ModelSpec("openai/m", base_url=server.base_url, concurrency=64))
     before = server.stats()["connections"]
     assert backend.max_batch == 64
