@@ -143,7 +143,9 @@ class Progress:
         bar = ProgressBar(
             total=self._expected or None, completed=self._in_phase, width=width - 4, pulse=not self._expected
         )
-        return Group(title, bar, facts)
+        line = Table.grid()  # a bar alone does not end its line
+        line.add_row(bar)
+        return Group(title, line, facts)
 
     def _left(self, seconds: float) -> str:
         limits, parts = self._limits, []

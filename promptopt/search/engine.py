@@ -308,7 +308,8 @@ class Engine:
     def _compare(self, default: Trial, winner: Trial, level: float) -> Comparison:
         differences = paired(winner, default)
         seed = self._seeds.integer("compare", winner.split)
-        spread = stats.deviation(differences)
+        # One difference each way is added: equal differences in a small sample are no proof of a spread of 0.
+        spread = stats.deviation([*differences, 1.0, -1.0])
         return Comparison(
             winner.split,
             _mean_interval(default, self._job.level),

@@ -43,14 +43,6 @@ class TrialDone:
 
 
 @dataclass(frozen=True, slots=True)
-class Proposed:
-    """What a step of the optimizer brought; ``note`` counts what was dropped and why."""
-
-    count: int
-    note: Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True)
 class BudgetStopped:
     """A limit ended a phase; ``trials`` were finished by then."""
 
@@ -74,10 +66,10 @@ class RunFinished:
     verdict: str
 
 
-Event = RunStarted | PhaseStarted | CellDone | TrialDone | Proposed | BudgetStopped | Interrupted | RunFinished
+Event = RunStarted | PhaseStarted | CellDone | TrialDone | BudgetStopped | Interrupted | RunFinished
 Observer = Callable[[Event], None]
 
-RECORDED = (RunStarted, PhaseStarted, Proposed, BudgetStopped, Interrupted, RunFinished)
+RECORDED = (RunStarted, PhaseStarted, BudgetStopped, Interrupted, RunFinished)
 """Events that go to ``events.jsonl``; cells and trials have files of their own."""
 
 

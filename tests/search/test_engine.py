@@ -278,6 +278,29 @@ def test_a_folder_that_cannot_be_made_is_reported(tmp_path):
         run(tmp_path)
 
 
+def test_a_disk_that_fills_up_stops_the_run_and_loses_nothing(tmp_path):
+    import subprocess
+    import sys
+    from pathlib import Path
+
+    worker = Path(__file__).parents[1] / "faults" / "worker.py"
+    limited = (
+        "import resource, runpy, signal, sys\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))\n"
+        f"sys.argv = [{str(worker)!r}, *sys.argv[1:]]\n"
+        f"runpy.run_path({str(worker)!r}, run_name='__main__')\n"
+    )
+    folder, log = str(tmp_path / "full"), str(tmp_path / "log")
+    full = subprocess.run([sys.executable, "-c", limited, folder, log], capture_output=True, text=True, check=False)
+    assert full.returncode != 0
+    assert "StorageError" in full.stderr
+    assert "intact" in full.stderr or "on disk" in full.stderr
+    subprocess.run([sys.executable, str(worker), folder, log], check=True)
+    subprocess.run([sys.executable, str(worker), str(tmp_path / "whole"), str(tmp_path / "log2")], check=True)
+    assert (tmp_path / "full" / "trials.jsonl").read_bytes() == (tmp_path / "whole" / "trials.jsonl").read_bytes()
+
+
 def test_observers_see_every_cell_and_trial(tmp_path):
     seen = []
     task, lm = toy(quality, instructions=("best",))
