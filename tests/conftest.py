@@ -10,3 +10,9 @@ os.environ.setdefault(
     "PROMPTOPT_MODELS", os.path.join(_REAL_HOME or os.path.expanduser("~/.cache/promptopt"), "models")
 )
 os.environ["PROMPTOPT_HOME"] = _tmp
+
+from hypothesis import settings  # noqa: E402 — the environment comes first
+
+# A busy machine is no failure, and a run of CI repeats itself.
+settings.register_profile("promptopt", deadline=None, derandomize=True)
+settings.load_profile("promptopt")
