@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
@@ -19,28 +20,43 @@ def evaluate(
     no_code: options.NoCode = False,
     json: options.Json = False,
 ) -> None:
-    """Score without searching."""
+    """Score without searching; exit code 1 when not one example could be scored."""
     loaded = options.load(task, set_, no_code)
     from promptopt import api
 
     from .console import console
     from .optimize import fetch_models
-    from .safe import short
+    from .report import percent
+    from .safe import safe, short
 
+    saved = options.candidate(candidate, loaded)
     fetch_models(loaded, json)
-    done = api.evaluate(loaded, options.candidate(candidate, loaded), split=split, limit=limit)
+    done = api.evaluate(loaded, saved, split=split, limit=limit)
+    trial, interval = done.trial, done.interval
     if json:
-        options.print_json({"trial": done.trial.to_json(), "interval": done.interval.to_json(), "cells": done.cells})
-        return
-    out, interval = console(), done.interval
-    out.print(
-        f"{loaded.name}, {split}: {interval.mean:.1%} on {interval.n} examples, "
-        f"95 % interval {interval.low:.1%} to {interval.high:.1%}"
-    )
-    for kind, count in done.trial.failures.items():
-        out.print(f"  {count} failed: {kind}")
-    if failures:
-        for cell in done.cells:
+        options.print_json({"trial": trial.to_json(), "interval": interval.to_json(), "cells": done.cells})
+    else:
+        out = console()
+        if interval.n:
+            scored = f"{percent(interval.mean)} on {interval.n} examples, 95 % interval "
+            out.print(f"{safe(loaded.name)}, {split}: {scored}{percent(interval.low)} to {percent(interval.high)}")
+        else:
+            out.print(f"{safe(loaded.name)}, {split}: no score, every example failed")
+        for kind, count in trial.failures.items():
+            out.print(f"  {count} failed: {kind}")
+        cost = trial.cost
+        out.print(f"  {cost.calls:,} calls, {cost.tokens:,} tokens" + (f", ${cost.usd:.4f}" if cost.usd else ""))
+        for cell in done.cells if failures else ():
             if cell.get("score") != 1.0:
-                got = cell["failure"]["message"] if "failure" in cell else cell["output"]
-                out.print(f"  {short(cell['inputs'], 60)} → {short(got, 60)}   expected {short(cell['target'], 40)}")
+                got = cell["failure"]["message"] if "failure" in cell else _values(cell["output"])
+                asked, expected = short(_values(cell["inputs"]), 60), short(cell["target"], 40)
+                out.print(f"  {asked} → {short(got, 60)}   expected {expected}")
+    if not interval.n:
+        raise typer.Exit(1)
+
+
+def _values(fields: Mapping[str, Any]) -> str:
+    """Of one field its value, of several their names too."""
+    if len(fields) == 1:
+        return str(next(iter(fields.values())))
+    return ", ".join(f"{name}: {value}" for name, value in fields.items())

@@ -23,6 +23,7 @@ class Kind(StrEnum):
 def ls(kind: Annotated[Kind, typer.Argument(help="What to list.")], json: options.Json = False) -> None:
     """Names, with what each is in a line."""
     from .console import console
+    from .safe import safe
 
     found = _found(kind)
     if json:
@@ -30,7 +31,7 @@ def ls(kind: Annotated[Kind, typer.Argument(help="What to list.")], json: option
         return
     width = max((len(name) for name in found), default=0)
     for name, what in found.items():
-        console().print(f"{name:<{width}}  {what}", soft_wrap=True)
+        console().print(safe(f"{name:<{width}}  {what}", lines=True), soft_wrap=True)
 
 
 def _found(kind: Kind) -> dict[str, str]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import os
+import shlex
 import signal
 import sys
+from collections.abc import Sequence
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from . import commands
 
+_INTERRUPTED = 130
 app = typer.Typer(
     name="promptopt",
     help="Better prompts for fewer LM calls, with honest statistics.",
@@ -42,41 +46,58 @@ def _root(
     """Better prompts for fewer LM calls, with honest statistics."""
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """The entry point: no traceback ever reaches a user who did not ask for it.
 
     Exit codes: 0 improved (or done), 3 no improvement that can be told from noise, 4 budget too small, 2 bad
     configuration, 130 interrupted and resumable, 1 anything else.
+
+    Args:
+        argv: what stands behind ``promptopt``; default: the process's own.
     """
+    arguments = list(sys.argv[1:] if argv is None else argv)
     signal.signal(signal.SIGTERM, _as_interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that knows no arrows must not cost anyone the report of a run that is paid for.
+            stream.reconfigure(errors="replace")
+    json = "--json" in arguments
     try:
-        app()
+        # Not standalone: typer would leave without a word at Ctrl-C, and without a document under --json.
+        code = app(arguments, prog_name="promptopt", standalone_mode=False) or 0
+        if code == _INTERRUPTED:
+            raise KeyboardInterrupt
+        sys.stdout.flush()
     except KeyboardInterrupt:
-        # The engine has recorded everything by now; what is left to say was said by the command.
-        _leave("Interrupted. Nothing is lost: run the same command again to go on.", 130)
+        again = shlex.join(["promptopt", *arguments])
+        _leave(f"Interrupted. Nothing is lost; the same command goes on: {again}", _INTERRUPTED, json)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
         if os.environ.get("PROMPTOPT_DEBUG"):
             raise
-        from .errors import code_of, text_of
+        from .errors import code_of, is_usage, text_of
 
-        _leave(text_of(error), code_of(error))
+        if is_usage(error) and not json:
+            error.show()  # type: ignore[attr-defined]
+            sys.exit(code_of(error))
+        _leave(text_of(error), code_of(error), json)
+    sys.exit(code)
 
 
 def _as_interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _leave(message: str, code: int) -> None:
+def _leave(message: str, code: int, json: bool) -> NoReturn:
     from .safe import safe
 
-    if "--json" in sys.argv:
-        import json
+    if json:
+        from .options import print_json
 
-        print(json.dumps({"error": {"message": safe(message), "exit_code": code}}))  # noqa: T201 — standard output is the interface
-    print(safe(message, lines=True), file=sys.stderr)  # noqa: T201
+        print_json({"error": {"message": safe(message), "exit_code": code}})
+    print(safe(message, lines=True), file=sys.stderr)  # noqa: T201 — standard error is the interface
     sys.stdout.flush()
     sys.exit(code)
 

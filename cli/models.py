@@ -34,7 +34,8 @@ def models(
             return
         for row in rows:
             mark = "here" if row["here"] else ""
-            out.print(f"{row['name']:<30} {int(str(row['bytes'])) / 1e6:>7,.0f} MB  {row['licence']:<12} {mark}")
+            size = int(str(row["bytes"])) / 1e6
+            out.print(f"{row['name']:<28} {size:>6,.0f} MB  {row['licence']:<18} {mark}".rstrip())
         return
     if action not in ("pull", "path", "verify", "rm"):
         raise UnknownNameError("action", action, ["ls", "pull", "path", "verify", "rm"])
@@ -42,14 +43,20 @@ def models(
         raise ConfigError(
             f"Expected a model's name after `promptopt models {action}`; `promptopt models ls` lists them."
         )
+    done: dict[str, object] = {"name": name}
     if action == "pull":
-        out.print(str(pull_with_bar(name, json, accept_licence)))
+        done["path"] = said = pull_with_bar(name, json, accept_licence)
     elif action == "path":
-        out.print(str(store.path(name)), soft_wrap=True)
+        done["path"] = said = str(store.path(name))
     elif action == "verify":
-        out.print(f"{store.verify(name).name}: every byte is as published")
+        done["verified"], said = True, f"{store.verify(name).name}: every byte is as published"
     else:
-        out.print(f"{store.remove(name) / 1e6:,.0f} MB freed")
+        done["freed"] = freed = store.remove(name)
+        said = f"{freed / 1e6:,.0f} MB freed"
+    if json:
+        options.print_json(done)
+    else:
+        out.print(said, soft_wrap=True)
 
 
 def pull_with_bar(name: str, quiet: bool = False, accept_licence: bool = False) -> str:

@@ -13,7 +13,7 @@ from . import options
 def optimize(
     task: options.TaskName,
     out: Annotated[Path | None, typer.Option(help="The run folder; default: runs/<task>-<digest>.")] = None,
-    optimizer: Annotated[str | None, typer.Option(help="Another optimizer than the task's, with its defaults.")] = None,
+    optimizer: options.OptimizerName = None,
     calls: Annotated[int | None, typer.Option(min=1, help="Budget in calls.")] = None,
     tokens: Annotated[int | None, typer.Option(min=1, help="Budget in tokens.")] = None,
     usd: Annotated[float | None, typer.Option(min=0.0, help="Budget in US dollars.")] = None,
@@ -26,30 +26,26 @@ def optimize(
     json: options.Json = False,
 ) -> None:
     """Find a better prompt; exit code 0 when it is better beyond noise, 3 when not."""
-    loaded = options.load(task, set_, no_code, seed=seed)
+    loaded = options.load(task, set_, no_code, seed, optimizer)
     from promptopt import api
 
     from .console import error_console
     from .progress import Progress
     from .report import print_result
+    from .safe import safe
 
     budget = options.limits(loaded, calls, tokens, usd, minutes)
-    fetch_models(loaded, quiet or json)
-    folder = out or api.folder_of(loaded, optimizer, budget)
-    with Progress(loaded, budget, quiet=quiet or json) as progress:
+    begin = options.candidate(start, loaded)
+    settings, name = api.check_optimizer(loaded), loaded.optimizer.name
+    folder = out or api.default_folder(loaded, settings, name, budget, begin)
+    fetch_models(loaded, quiet)
+    with Progress(loaded, budget, quiet) as progress:
         try:
-            result = api.optimize(
-                loaded,
-                optimizer=optimizer,
-                budget=budget,
-                out=folder,
-                observer=progress,
-                start=options.candidate(start, loaded),
-            )
+            result = api.optimize(loaded, budget=budget, out=folder, observer=progress, start=begin)
         except KeyboardInterrupt:
             progress.stop()
-            error_console().print(f"Interrupted; everything up to here is in {folder}. The same command goes on.")
-            raise typer.Exit(130) from None
+            error_console().print(f"Everything up to here is in {safe(folder)}.", soft_wrap=True)
+            raise
     if json:
         options.print_json(result.to_json())
     else:

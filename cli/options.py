@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +21,10 @@ TaskName = Annotated[str, typer.Argument(metavar="TASK", help="A task file, or t
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key: optimizer.steps=3.")]
 NoCode = Annotated[bool, typer.Option("--no-code", help="Refuse tasks that name Python code.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, the rest on standard error.")]
+OptimizerName = Annotated[
+    str | None,
+    typer.Option("--optimizer", help="Another optimizer than the task's: its defaults, and --set optimizer.KEY=VALUE."),
+]
 CandidateFile = Annotated[Path | None, typer.Option("--candidate", metavar="FILE", help="A best.json of a run.")]
 
 
@@ -31,13 +38,37 @@ def task_path(name: str) -> Path:
     return shipped(name) or path
 
 
-def load(name: str, overrides: list[str] | None = None, no_code: bool = False, **more: Any) -> Task:
-    """The task, with overrides; ``more`` are keys that other options set."""
+def load(
+    name: str,
+    overrides: list[str] | None = None,
+    no_code: bool = False,
+    seed: int | None = None,
+    optimizer: str | None = None,
+) -> Task:
+    """The task, with overrides."""
     from promptopt.task.load import load_task, parse_override
 
     changes = dict(parse_override(text) for text in overrides or [])
-    changes.update({key.replace("__", "."): value for key, value in more.items() if value is not None})
-    return load_task(task_path(name), overrides=changes, allow_code=not no_code)
+    if seed is not None:
+        changes["seed"] = seed
+    task = load_task(task_path(name), overrides=changes, allow_code=not no_code)
+    if optimizer is not None and optimizer != task.optimizer.name:
+        return _with_optimizer(task, optimizer, changes)
+    return task
+
+
+def _with_optimizer(task: Task, name: str, changes: Mapping[str, Any]) -> Task:
+    """Another optimizer, with those settings that ``--set`` gives: the task's own are for its own optimizer."""
+    from promptopt.errors import ConfigError
+    from promptopt.task.task import OptimizerSpec
+
+    if "optimizer" in changes or "optimizer.name" in changes:
+        raise ConfigError(f"Expected one optimizer, got --optimizer {name} and another one by --set. Leave out one.")
+    given = {key.split(".")[1] for key in changes if key.startswith("optimizer.")}
+    own = task.optimizer
+    settings = {key: value for key, value in own.settings.items() if key in given}
+    places = {key: place for key, place in own.places.items() if key in given}
+    return replace(task, optimizer=OptimizerSpec(name, settings, "--optimizer", places))
 
 
 def candidate(path: Path | None, task: Task) -> Candidate | None:
@@ -65,6 +96,16 @@ def limits(task: Task, calls: int | None, tokens: int | None, usd: float | None,
 
 
 def print_json(document: object) -> None:
-    """The one document of ``--json``."""
-    json.dump(document, sys.stdout, indent=2, ensure_ascii=False, default=str)
+    """The one document of ``--json``: ASCII, so that no text of a model can steer a terminal; NaN is null."""
+    json.dump(_finite(document), sys.stdout, indent=2, default=str, allow_nan=False)
     sys.stdout.write("\n")
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ from promptopt.search.events import (
 )
 
 from .console import error_console
-from .safe import short
+from .safe import safe, short
 
 if TYPE_CHECKING:
     from promptopt.evaluate.cells import Trial
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from promptopt.task.task import Task
 
 _A_SECOND = 6
+_WINDOW = 5.0  # seconds over which a pace is shown: what is read back at a resume is soon out of it
 
 
 class Progress:
@@ -56,9 +57,12 @@ class Progress:
         self._in_phase = 0
         self._cells = 0
         self._tokens = 0
+        self._usd = 0.0
+        self._marks: deque[tuple[float, int]] = deque(maxlen=int(_WINDOW * _A_SECOND))
         self._calls: Counter[str] = Counter()
         self._failures: Counter[str] = Counter()
         self._best: Trial | None = None
+        self._best_score = self._default_score = "–"
         self._default: Trial | None = None
         self._trials = 0
 
@@ -93,7 +97,7 @@ class Progress:
         elif isinstance(event, RunStarted) and event.resumed:
             self._line(f"resuming: {event.recorded_cells:,} evaluations are on disk already")
         elif isinstance(event, BudgetStopped):
-            self._line(f"{event.phase} ended: {event.why}")
+            self._line(f"{event.phase} ended: {safe(event.why)}")
         elif isinstance(event, (Interrupted, RunFinished)):
             self._phase = "done"
 
@@ -103,6 +107,7 @@ class Progress:
         for role, usage in event.cell.usage.items():
             self._calls[role] += usage.calls
             self._tokens += usage.tokens
+            self._usd += usage.usd
         if event.cell.failure is not None:
             self._failures[event.cell.failure.kind] += 1
 
@@ -111,11 +116,13 @@ class Progress:
         self._trials += 1
         if trial.split == "search" and trial.mean is not None:
             if self._default is None:
-                self._default = trial
+                self._default, self._default_score = trial, _score(trial)
             elif self._best is None or (trial.n, trial.mean) >= (self._best.n, self._best.mean or 0.0):
-                self._best = trial
+                self._best, self._best_score = trial, _score(trial)
         mean = "no score" if trial.mean is None else f"{trial.mean:6.1%}"
-        self._line(f"{trial.split:>8} {mean} on {trial.n:>3}  {_describe(trial, 70)}")
+        failed = sum(trial.failures.values())
+        note = f"  ({failed} failed)" if failed else ""
+        self._line(f"{trial.split:>8} {mean} on {trial.n:>3}  {_describe(trial, 70)}{note}")
 
     def _line(self, text: str) -> None:
         if self._quiet or self._live is not None:
@@ -127,19 +134,23 @@ class Progress:
         width = max(40, self._console.width)
         facts = Table.grid(padding=(0, 2))
         facts.add_row(Text("phase", "dim"), Text(f"{self._phase}  ·  trial {self._trials}  ·  {seconds:.0f} s"))
-        facts.add_row(Text("default", "dim"), Text(_score(self._default)))
-        facts.add_row(Text("best so far", "dim"), Text(_score(self._best) + "  (search score: flattering)"))
-        if self._best is not None:
-            facts.add_row("", Text(_describe(self._best, width - 16), "italic"))
-        calls = "  ".join(f"{role} {count:,}" for role, count in self._calls.items()) or "0"
-        facts.add_row(
-            Text("calls", "dim"), Text(f"{calls}  ·  {self._cells / seconds:.1f}/s  ·  {self._tokens:,} tokens")
-        )
-        facts.add_row(Text("left", "dim"), Text(self._left(seconds)))
-        if self._failures:
-            failures = "  ".join(f"{kind} {count:,}" for kind, count in self._failures.most_common())
-            facts.add_row(Text("failures", "dim"), Text(failures, "yellow"))
-        title = Text.assemble((f"promptopt · {self._task.name}", "bold"))
+        facts.add_row(Text("default", "dim"), Text(self._default_score))
+        best = self._best
+        if best is None:
+            facts.add_row(Text("best so far", "dim"), Text("–"))
+        else:
+            facts.add_row(Text("best so far", "dim"), Text(self._best_score + "  (search score: flattering)"))
+            facts.add_row("", Text(_describe(best, width - 16), "italic"))
+        # Copies: this is drawn by another thread than the one that counts.
+        by_role, failed = dict(self._calls), dict(self._failures)
+        calls = "  ".join(f"{role} {count:,}" for role, count in by_role.items()) or "0"
+        pace = self._pace(sum(by_role.values()))
+        facts.add_row(Text("calls", "dim"), Text(f"{calls}  ·  {pace:.1f}/s  ·  {self._tokens:,} tokens"))
+        facts.add_row(Text("left", "dim"), Text(self._left(sum(by_role.values()), seconds)))
+        if failed:
+            told = "  ".join(f"{kind} {count:,}" for kind, count in failed.items())
+            facts.add_row(Text("failures", "dim"), Text(told, "yellow"))
+        title = Text(f"promptopt · {safe(self._task.name)}", "bold")
         bar = ProgressBar(
             total=self._expected or None, completed=self._in_phase, width=width - 4, pulse=not self._expected
         )
@@ -147,26 +158,32 @@ class Progress:
         line.add_row(bar)
         return Group(title, line, facts)
 
-    def _left(self, seconds: float) -> str:
+    def _pace(self, calls: int) -> float:
+        """Calls a second, of late."""
+        now = time.monotonic()
+        self._marks.append((now, calls))
+        then, had = self._marks[0]
+        return (calls - had) / (now - then) if now - then >= 1 else 0.0
+
+    def _left(self, calls: int, seconds: float) -> str:
         limits, parts = self._limits, []
         if limits.calls is not None:
-            parts.append(f"{max(0, limits.calls - sum(self._calls.values())):,} of {limits.calls:,} calls")
+            parts.append(f"{max(0, limits.calls - calls):,} of {limits.calls:,} calls")
         if limits.tokens is not None:
             parts.append(f"{max(0, limits.tokens - self._tokens):,} of {limits.tokens:,} tokens")
         if limits.usd is not None:
-            parts.append(f"at most ${limits.usd:.2f}")
+            parts.append(f"${max(0.0, limits.usd - self._usd):.2f} of ${limits.usd:.2f}")
         if limits.minutes is not None:
             parts.append(f"{max(0.0, limits.minutes - seconds / 60):.1f} of {limits.minutes:g} minutes")
-        return "  ·  ".join(parts) or "no limit"
+        # The optimizer's own calls are charged too, but no event tells of them: what is left is this or less.
+        return "at most " + "  ·  ".join(parts) if parts else "no limit"
 
 
-def _score(trial: Trial | None) -> str:
-    if trial is None or trial.mean is None:
-        return "–"
+def _score(trial: Trial) -> str:
     from promptopt.evaluate import stats
 
-    interval = stats.wilson(round(trial.mean * trial.n), trial.n)
-    return f"{trial.mean:.1%} on {trial.n}  [{interval.low:.0%}, {interval.high:.0%}]"
+    interval = stats.mean_interval([score for score in trial.scores if score is not None])
+    return f"{interval.mean:.1%} on {interval.n}  [{interval.low:.0%}, {interval.high:.0%}]"
 
 
 def _describe(trial: Trial, width: int) -> str:

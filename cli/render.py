@@ -37,4 +37,4 @@ def render(
             out.print(safe(text, lines=True), soft_wrap=True)
         if request.constraint is not None:
             held = request.constraint.choices or request.constraint.schema
-            out.print(f"(held to {held} where the backend can)", style="dim")
+            out.print(f"(held to {safe(held)} where the backend can)", style="dim")

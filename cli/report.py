@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
 from rich.text import Text
 
-from .console import console
+from .console import console, print_facts
 from .safe import safe, short
+
+if TYPE_CHECKING:
+    from promptopt.report.summary import SoFar
 
 _WORDS = {
     "improved": ("Improved", "bold green"),
     "indistinguishable": ("No improvement that can be told from noise", "bold yellow"),
     "worse": ("Worse than the default", "bold red"),
-    "unconfirmed": ("Not confirmed: the budget ended before", "bold yellow"),
+    "unconfirmed": ("Not confirmed: the budget ended before it could be", "bold yellow"),
 }
 
 
@@ -23,105 +27,151 @@ def verdict_sentence(result: Mapping[str, Any]) -> str:
     """The outcome in one sentence."""
     words = _WORDS[result["verdict"]][0]
     compared = result["test"] or result["confirm"]
-    if compared is None or (not result["promoted"] and result["test"] is None and result["confirm"] is None):
+    if compared is None:
         alone = result["test_default"]
-        return f"{words}." + (f" The default program scores {_percent(alone['mean'])} on test." if alone else "")
+        scores = f" The default program scores {percent(alone['mean'])} on test." if alone else ""
+        return ("Nothing to compare: not one candidate was tried" if not result["candidates"] else words) + "." + scores
     gain = compared["verdict"]["interval"]
-    kept = "" if result["promoted"] else " The default program is kept."
+    if not result["promoted"] and compared["verdict"]["kind"] == "worse":
+        words = "No improvement: the best that was found is worse"
     return (
-        (
-            f"{words}: {_percent(compared['default']['mean'])} → {_percent(compared['winner']['mean'])} on {gain['n']} "
-            f"{compared['split']} examples, {_points(gain['mean'])} points, {gain['level']:.3g} interval "
-            f"{_points(gain['low'])} to {_points(gain['high'])}.{kept}"
-        )
-        .replace("0.95 interval", "95 % interval")
-        .replace("0.983 interval", "98.3 % interval")
+        f"{words}: {percent(compared['default']['mean'])} → {percent(compared['winner']['mean'])} on {gain['n']} "
+        f"{compared['split']} examples, {_points(gain['mean'])} points, {100 * gain['level']:.3g} % interval "
+        f"{_points(gain['low'])} to {_points(gain['high'])}."
     )
+
+
+def best_sentence(result: Mapping[str, Any]) -> str:
+    """What ``best.json`` holds, and why."""
+    if not result["promoted"]:
+        return "The default program is kept."
+    if result["verdict"] == "improved":
+        return "The winner is in best.json."
+    told = "is worse on test" if result["verdict"] == "worse" else "cannot be told from the default on test"
+    return f"The winner, chosen on confirm, is in best.json, but it {told}: keep the default program."
 
 
 def print_result(result: Mapping[str, Any], about: Mapping[str, Any]) -> None:
     """The whole report on standard output."""
     out = console()
-    style = _WORDS[result["verdict"]][1]
     out.print()
-    out.print(Text(verdict_sentence(result), style))
+    out.print(Text(verdict_sentence(result), _WORDS[result["verdict"]][1]))
+    out.print(Text(best_sentence(result)))
     out.print()
-    facts = Table.grid(padding=(0, 2))
+    print_facts(list(_facts(result, about)))
+    out.print()
+    best_file = safe(Path(result["folder"]) / "best.json", lines=True)
+    out.print(Text(f"To use it: promptopt.load({best_file!r}).apply(program)", "dim"), soft_wrap=True)
 
-    def row(name: str, value: str) -> None:
-        facts.add_row(Text(name, "dim"), Text(value))
 
-    row("task", safe(about.get("name", "")))
-    best = result["best"]
-    for path, value in best["values"].items():
+def _facts(result: Mapping[str, Any], about: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "task", safe(about.get("name", ""))
+    for path, value in result["best"]["values"].items():
         if isinstance(value, str):
-            row(path, safe(value))
+            yield safe(path), safe(value)
         elif value:
-            row(path, f"{len(value)}: " + short("; ".join(_exemplar(item) for item in value), 160))
+            yield safe(path), f"{len(value)}: " + short("; ".join(_exemplar(item) for item in value), 160)
     for compared in (result["confirm"], result["test"]):
         if compared is not None:
             gain = compared["verdict"]
-            row(
+            # Where all differences are equal, their spread says nothing about what could have been seen.
+            least = f", smallest gain it could see {_points(compared['detectable'])}" if compared["detectable"] else ""
+            yield (
                 compared["split"],
-                f"default {_interval(compared['default'])}   winner {_interval(compared['winner'])}   "
-                f"P(better) {gain['p_better']:.3f}   smallest gain it could see {_points(compared['detectable'])}",
+                f"default {_interval(compared['default'])}, winner {_interval(compared['winner'])}, "
+                f"P(better) {gain['p_better']:.3f}{least}",
             )
     if result["test"] is None and result["test_default"] is not None:
-        row("test", f"default {_interval(result['test_default'])}")
-    if result["gap"] is not None:
-        row("search score", f"{_percent(result['search_mean'])}, {_points(result['gap'])} points against confirm")
-    charged, paid = (_total(result[kind]) for kind in ("charged", "paid"))
-    row(
-        "cost",
-        f"{charged[0]:,.0f} calls charged, {paid[0]:,.0f} paid in this sitting   "
-        f"{charged[1] + charged[2]:,.0f} tokens ({charged[3]:,.0f} of them from the server's prefix cache)"
-        + (f"   ${charged[4]:.4f}" if charged[4] else ""),
+        yield "test", f"default {_interval(result['test_default'])}"
+    # When nothing was promoted, search_mean is the default's and confirm is the best finalist's: no gap of anything.
+    if result["promoted"] and result["gap"] is not None:
+        gap = f"search − confirm {_points(result['gap'])} points: what the search flattered it by"
+        yield "search score", f"{percent(result['search_mean'])}, {gap}"
+    yield "cost", _cost(_total(result["charged"]), _total(result["paid"])[0])
+    paid = result["paid"]
+    for role, usage in result["charged"].items():
+        yield f"  {safe(role)}", _cost(usage, paid.get(role, [0])[0])
+    yield (
+        "tried",
+        f"{_count(result['candidates'], 'candidate')}, {_count(result['cells'], 'evaluation')}, "
+        f"{_time(result['seconds'])}",
     )
-    row("by role", "   ".join(f"{role} {usage[0]:,.0f} calls" for role, usage in result["charged"].items()))
-    row("tried", f"{result['candidates']} candidates, {result['cells']:,} evaluations, {_time(result['seconds'])}")
     if result["failures"]:
-        row("failures", "   ".join(f"{kind} {count:,}" for kind, count in result["failures"].items()))
+        yield "failures", _counts(result["failures"])
     if result["constrained"] is not None:
-        row("constrained", f"{result['constrained']:.0%} of the answers with choices were held to them while decoding")
-    row("search ended", safe(result["stopped"]))
-    row("folder", safe(result["folder"]))
-    out.print(facts)
-    out.print()
-    best_file = f"{result['folder']}/best.json"
-    out.print(Text(f"To use it: promptopt.load({safe(best_file)!r}).apply(program)", "dim"), soft_wrap=True)
+        yield "constrained", f"{result['constrained']:.0%} of answers with choices were held to them while decoding"
+    yield "search ended", safe(result["stopped"])
+    yield "folder", safe(result["folder"], lines=True)
 
 
-def print_unfinished(folder: str, about: Mapping[str, Any], trials: list[Any]) -> None:
+def print_unfinished(folder: Path, run: SoFar) -> None:
     """What there is of a run that has no result yet."""
-    out = console()
-    out.print(
-        Text(f"{safe(about.get('name', folder))}: not finished; the command that began it goes on.", "bold yellow")
-    )
-    searched = [t for t in trials if t["split"] == "search" and t["mean"] is not None]
-    if not searched:
-        out.print("No trial is finished yet.")
-        return
-    best = max(searched, key=lambda t: (t["n"], t["mean"]))
-    out.print(f"{len(trials)} trials so far. The default scores {_percent(searched[0]['mean'])} in the search.")
-    out.print(f"Best so far {_percent(best['mean'])} on {best['n']} (a search score, not confirmed):")
-    for path, value in best["candidate"]["values"].items():
-        out.print(f"  {path}: {short(value if isinstance(value, str) else f'{len(value)} exemplars', 200)}")
+    console().print(Text(f"{safe(run.name)}: not finished. {_state(run)}", "bold yellow"))
+    console().print("The command that began it goes on where it stopped; nothing is paid twice.\n")
+    print_facts(list(_facts_so_far(folder, run)))
+
+
+def _state(run: SoFar) -> str:
+    if run.interrupted is not None:
+        return f"Interrupted ({short(run.interrupted, 200)})."
+    return f"Last written {_time(run.quiet_for)} ago."
+
+
+def _facts_so_far(folder: Path, run: SoFar) -> Iterator[tuple[str, str]]:
+    done = f"{_count(run.trials, 'trial')} finished, {_count(run.cells, 'evaluation')}"
+    yield "phase", f"{safe(run.phase or 'not begun')}, {done}"
+    if run.default is not None:
+        yield "default", f"{percent(run.default['mean'])} on {run.default['n']} in the search"
+    if run.best is not None:
+        yield "best so far", f"{percent(run.best['mean'])} on {run.best['n']}: a search score, not confirmed"
+        for path, value in run.best["candidate"]["values"].items():
+            if value:
+                yield f"  {safe(path)}", short(value if isinstance(value, str) else f"{len(value)} exemplars", 200)
+    for role, usage in run.usage.items():
+        yield f"{safe(role)} calls", _cost(usage)
+    limits = {name: limit for name, limit in run.limits.items() if limit is not None}
+    if limits:
+        yield "budget", ", ".join(f"{limit:,} {name}" for name, limit in limits.items())
+    if run.failures:
+        yield "failures", _counts(run.failures)
+    yield "folder", safe(folder, lines=True)
 
 
 def _exemplar(item: Mapping[str, Any]) -> str:
     return f"{', '.join(map(str, item['inputs'].values()))} → {', '.join(map(str, item['outputs'].values()))}"
 
 
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f} %"
+def percent(value: float | None) -> str:
+    """A score as people read it; a dash where nothing could be scored."""
+    return "–" if value is None or math.isnan(value) else f"{100 * value:.1f} %"
 
 
-def _points(value: float) -> str:
-    return f"{100 * value:+.1f}"
+def _points(value: float | None) -> str:
+    return "–" if value is None or math.isnan(value) else f"{100 * value:+.1f}"
 
 
 def _interval(interval: Mapping[str, Any]) -> str:
-    return f"{_percent(interval['mean'])} [{100 * interval['low']:.1f}, {100 * interval['high']:.1f}]"
+    return f"{percent(interval['mean'])} [{100 * interval['low']:.1f}, {100 * interval['high']:.1f}]"
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n:,} {what}" + ("" if n == 1 else "s")
+
+
+def _counts(failures: Mapping[str, int]) -> str:
+    return ", ".join(f"{safe(kind)} {count:,}" for kind, count in failures.items())
+
+
+def _cost(usage: Sequence[float], paid: float | None = None) -> str:
+    """``usage``: calls, prompt, completion and cached tokens, USD."""
+    calls, prompt, completion, cached, usd = usage
+    told = f"{calls:,.0f} calls"
+    if paid is not None and paid != calls:
+        told += f" charged, {paid:,.0f} paid in the last sitting"
+    told += f", {prompt + completion:,.0f} tokens"
+    if cached:
+        told += f" ({cached:,.0f} from the server's prefix cache)"
+    return told + (f", ${usd:.4f}" if usd else "")
 
 
 def _total(by_role: Mapping[str, list[float]]) -> list[float]:

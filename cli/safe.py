@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 import unicodedata
 
+_CONTROL = ("Cc", "Cf", "Cs")
 _ESCAPES = re.compile(
-    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[PX^_][^\x1b]*(?:\x1b\\)?|.)?", re.DOTALL
+    # What is opened and never closed stays to be seen: it must not hide the rest of a text.
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[PX^_][^\x1b]*\x1b\\|.)?",
+    re.DOTALL,
 )
 
 
@@ -20,7 +23,7 @@ def safe(text: object, lines: bool = False) -> str:
     plain = _ESCAPES.sub("", str(text))
     if not lines:
         plain = " ".join(plain.split())
-    return "".join(c for c in plain if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
+    return "".join(c for c in plain if c in "\n\t" or unicodedata.category(c) not in _CONTROL)
 
 
 def short(text: object, width: int) -> str:

@@ -12,17 +12,17 @@ from . import options
 
 def show(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")], json: options.Json = False) -> None:
     """The report of a run, finished or not; reads only."""
-    from promptopt.search.run import read_json, read_trials
+    from promptopt.report.summary import read_about, read_result, read_so_far
 
     from .report import print_result, print_unfinished
 
-    about = read_json(run, "run.json")
-    trials = read_trials(run)
-    finished = (run / "result.json").exists()
-    result = read_json(run, "result.json") if finished else None
+    about = read_about(run)
+    result = read_result(run)
     if json:
-        options.print_json({"run": about, "result": result, "trials": len(trials)})
+        so_far = None if result is not None else read_so_far(run).to_json()
+        options.print_json({"run": about, "result": result, "so_far": so_far})
     elif result is not None:
-        print_result(result, about)
+        # The folder may have been moved since.
+        print_result({**result, "folder": str(run)}, about)
     else:
-        print_unfinished(str(run), about, trials)
+        print_unfinished(run, read_so_far(run))

@@ -58,6 +58,8 @@ class Sieve:
             return "empty"
         if len(text) > self._max_length:
             return "too long"
+        if any(unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t" for c in text):
+            return "control characters"  # a terminal would show another text than the model gets
         if _REFUSAL.match(text):
             return "refusal"
         if "->" in text or fingerprint(text) in self._shown:

@@ -113,8 +113,8 @@ class Result:
 
     @property
     def gap(self) -> float | None:
-        """Search score − confirm score of the winner: how much the search flattered it."""
-        if self.search_mean is None or self.confirm is None:
+        """Search score − confirm score of a promoted winner: how much the search flattered it."""
+        if not self.promoted or self.search_mean is None or self.confirm is None:
             return None
         return self.search_mean - self.confirm.winner.mean
 

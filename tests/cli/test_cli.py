@@ -154,7 +154,7 @@ def test_a_result_is_used_by_evaluate_render_and_start(folder):
 
 def test_evaluate_shows_failures(folder):
     done = promptopt(folder, "evaluate", "task.yaml", "--limit", "5", "--failures")
-    assert "0.0% on 5 examples" in done.stdout
+    assert "0.0 % on 5 examples" in done.stdout
     assert done.stdout.count("expected") == 5
 
 

@@ -99,8 +99,9 @@ def test_the_sieve_drops_with_a_reason_and_passes_once():
         "Sorry, I cannot help.",
         "one",
         "in1 -> out1",
+        "be \x1b[31m red",
     ]
-    assert [sieve.passes(reply) for reply in replies] == [True] + [False] * 7
+    assert [sieve.passes(reply) for reply in replies] == [True] + [False] * 8
     assert sieve.dropped == {
         "seen before": 2,
         "empty": 1,
@@ -108,6 +109,7 @@ def test_the_sieve_drops_with_a_reason_and_passes_once():
         "refusal": 1,
         "not an instruction": 1,
         "example repeated": 1,
+        "control characters": 1,
     }
 
 

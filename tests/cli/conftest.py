@@ -1,0 +1,61 @@
+"""A small task in a folder of its own, and the entry point in this process."""
+
+import json
+import signal
+
+import pytest
+
+ROWS = [f"{a}{b}{c}" for a in "bcdfgh" for b in "aeiou" for c in "lmnrst"]
+TASK = """\
+name: shout
+program: {input: word, output: shouted, instruction: say it}
+data: {train: rows.jsonl, input: word, target: shouted}
+splits: {demos: 10, search: 30, confirm: 40, test: 60}
+metric: {name: exact_match, ignore_case: false}
+models: {task: scripted/obedient, proposer: scripted/echo}
+optimizer: {name: random_search, trials: 2}
+instructions: [Write it in upper case letters.]
+cache: run
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rows = [{"word": word, "shouted": word.upper()} for word in ROWS]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "task.yaml").write_text(TASK)
+    return tmp_path
+
+
+@pytest.fixture
+def change(folder):
+    """Replace a text of the task."""
+
+    def replace(old, new):
+        assert old in TASK
+        (folder / "task.yaml").write_text(TASK.replace(old, new))
+
+    return replace
+
+
+@pytest.fixture
+def promptopt(folder, monkeypatch, capsys):
+    """The entry point, in this process: returns (exit code, standard output, standard error)."""
+    from promptopt_cli.console import console, error_console
+    from promptopt_cli.main import main
+
+    monkeypatch.chdir(folder)
+    before = signal.getsignal(signal.SIGTERM)
+
+    def call(*arguments):
+        console.cache_clear()
+        error_console.cache_clear()
+        with pytest.raises(SystemExit) as left:
+            main(arguments)
+        told = capsys.readouterr()
+        return left.value.code or 0, told.out, told.err
+
+    yield call
+    signal.signal(signal.SIGTERM, before)
+    console.cache_clear()
+    error_console.cache_clear()

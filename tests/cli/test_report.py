@@ -1,0 +1,151 @@
+"""What a run says at its end, and before it has one."""
+
+import json
+
+import pytest
+
+from promptopt_cli.report import best_sentence, verdict_sentence
+
+
+def interval(mean, low, high, n, level=0.95):
+    return {"mean": mean, "low": low, "high": high, "level": level, "n": n}
+
+
+def result(verdict, promoted, confirm, test=None, alone=None, candidates=3):
+    """The keys that sentences are made of; (default, winner, gain, low, high, kind) by split."""
+
+    def compared(split, scores, level):
+        if scores is None:
+            return None
+        default, winner, gain, low, high, kind = scores
+        sides = {"default": interval(default, 0, 1, 200), "winner": interval(winner, 0, 1, 200)}
+        return {"split": split, **sides, "verdict": {"kind": kind, "interval": interval(gain, low, high, 200, level)}}
+
+    return {
+        "verdict": verdict,
+        "promoted": promoted,
+        "candidates": candidates,
+        "confirm": compared("confirm", confirm, 1 - 0.05 / 3),
+        "test": compared("test", test, 0.95),
+        "test_default": alone,
+    }
+
+
+BETTER = (0.62, 0.745, 0.125, 0.06, 0.19, "improved")
+SAME = (0.29, 0.57, 0.28, -0.01, 0.57, "indistinguishable")
+WORSE = (0.62, 0.5, -0.12, -0.2, -0.04, "worse")
+
+
+def test_improved_on_test():
+    made = result("improved", True, BETTER, BETTER)
+    assert verdict_sentence(made) == (
+        "Improved: 62.0 % → 74.5 % on 200 test examples, +12.5 points, 95 % interval +6.0 to +19.0."
+    )
+    assert best_sentence(made) == "The winner is in best.json."
+
+
+def test_numbers_are_rounded_once_and_the_level_is_told():
+    made = result("indistinguishable", False, SAME)
+    assert verdict_sentence(made) == (
+        "No improvement that can be told from noise: 29.0 % → 57.0 % on 200 confirm examples, +28.0 points, "
+        "98.3 % interval -1.0 to +57.0."
+    )
+    assert best_sentence(made) == "The default program is kept."
+
+
+def test_worse_is_not_called_noise():
+    assert verdict_sentence(result("indistinguishable", False, WORSE)).startswith(
+        "No improvement: the best that was found is worse: 62.0 % → 50.0 %"
+    )
+    assert verdict_sentence(result("worse", True, BETTER, WORSE)).startswith("Worse than the default: 62.0 %")
+
+
+@pytest.mark.parametrize(("verdict", "test"), [("worse", WORSE), ("indistinguishable", SAME)])
+def test_a_winner_that_test_does_not_bear_out_is_not_recommended(verdict, test):
+    said = best_sentence(result(verdict, True, BETTER, test))
+    assert "is in best.json, but" in said
+    assert said.endswith("keep the default program.")
+
+
+def test_a_run_that_tried_nothing_says_so():
+    made = result("indistinguishable", False, None, alone=interval(0.4, 0.3, 0.5, 60), candidates=0)
+    assert verdict_sentence(made) == (
+        "Nothing to compare: not one candidate was tried. The default program scores 40.0 % on test."
+    )
+    assert "noise" not in verdict_sentence(made)
+
+
+def test_a_search_score_is_compared_with_confirm_only_for_a_winner(promptopt):
+    promptopt("optimize", "task.yaml", "--out", "a")
+    assert "search − confirm +0.0 points" in promptopt("show", "a")[1]
+    worse = ["--set", "instructions=[Write it in lower case letters.]", "--set", "optimizer=best_of_seeds"]
+    code, out, _ = promptopt("optimize", "task.yaml", "--out", "b", "--start", "a/best.json", *worse)
+    assert code == 3
+    assert "No improvement: the best that was found is worse: 100.0 % → 0.0 %" in out
+    assert "search − confirm" not in out
+
+
+def test_costs_are_told_by_role_and_what_was_paid(promptopt, folder):
+    promptopt("optimize", "task.yaml", "--out", "run")
+    out = promptopt("optimize", "task.yaml", "--out", "run", "--quiet")[1]
+    assert "calls charged, 0 paid in the last sitting" in out
+    assert "  task" in out
+
+
+def test_a_folder_that_was_moved_names_itself(promptopt, folder):
+    promptopt("optimize", "task.yaml", "--out", "run")
+    (folder / "run").rename(folder / "moved")
+    assert "promptopt.load('moved/best.json')" in promptopt("show", "moved")[1]
+
+
+def test_a_run_without_a_result_shows_what_there_is_and_what_it_is_worth(promptopt, folder):
+    promptopt("optimize", "task.yaml", "--out", "run")
+    (folder / "run" / "result.json").unlink()
+    code, out, _ = promptopt("show", "run")
+    assert code == 0
+    for told in ("not finished", "Last written", "100.0 % on 30: a search score, not confirmed", "upper case"):
+        assert told in out
+    so_far = json.loads(promptopt("show", "run", "--json")[1])["so_far"]
+    assert so_far["phase"] == "test"
+    assert so_far["best"]["mean"] == 1.0
+    assert so_far["usage"]["task"][0] == so_far["cells"]
+
+
+def test_a_run_that_has_just_begun(promptopt, folder):
+    promptopt("optimize", "task.yaml", "--out", "run")
+    for name in ("result.json", "trials.jsonl", "events.jsonl", "cells.jsonl", "calls.jsonl"):
+        (folder / "run" / name).unlink()
+    code, out, _ = promptopt("show", "run")
+    assert code == 0
+    assert "not begun, 0 trials finished" in out
+
+
+def test_a_line_that_is_being_written_is_left_out(promptopt, folder):
+    promptopt("optimize", "task.yaml", "--out", "run")
+    (folder / "run" / "result.json").unlink()
+    before = json.loads(promptopt("show", "run", "--json")[1])["so_far"]
+    for name in ("trials.jsonl", "events.jsonl", "calls.jsonl"):
+        with (folder / "run" / name).open("a") as file:
+            file.write('{"trial": 99, "cand')
+    after = json.loads(promptopt("show", "run", "--json")[1])["so_far"]
+    assert {**after, "quiet_for": 0} == {**before, "quiet_for": 0}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("run.json", "[]"),
+        ("run.json", "{}"),
+        ("run.json", "{"),
+        ("result.json", "[]"),
+        ("result.json", '{"verdict": "improved"}'),
+        ("result.json", ""),
+    ],
+)
+def test_damage_is_told_with_its_place(promptopt, folder, name, text):
+    promptopt("optimize", "task.yaml", "--out", "run")
+    (folder / "run" / name).write_text(text)
+    code, _, err = promptopt("show", "run")
+    assert code == 2, err
+    assert f"run/{name}" in err
+    assert "defect" not in err
