@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _WORDS = {
     "improved": ("Improved", "bold green"),
     "indistinguishable": ("No improvement that can be told from noise", "bold yellow"),
-    "worse": ("Worse than the default", "bold red"),
+    "worse": ("No improvement: the best that was found is worse", "bold yellow"),
     "unconfirmed": ("Not confirmed: the budget ended before it could be", "bold yellow"),
 }
 
@@ -32,8 +32,6 @@ def verdict_sentence(result: Mapping[str, Any]) -> str:
         scores = f" The default program scores {percent(alone['mean'])} on test." if alone else ""
         return ("Nothing to compare: not one candidate was tried" if not result["candidates"] else words) + "." + scores
     gain = compared["verdict"]["interval"]
-    if not result["promoted"] and compared["verdict"]["kind"] == "worse":
-        words = "No improvement: the best that was found is worse"
     return (
         f"{words}: {percent(compared['default']['mean'])} → {percent(compared['winner']['mean'])} on {gain['n']} "
         f"{compared['split']} examples, {_points(gain['mean'])} points, {100 * gain['level']:.3g} % interval "
@@ -43,12 +41,9 @@ def verdict_sentence(result: Mapping[str, Any]) -> str:
 
 def best_sentence(result: Mapping[str, Any]) -> str:
     """What ``best.json`` holds, and why."""
-    if not result["promoted"]:
-        return "The default program is kept."
-    if result["verdict"] == "improved":
+    if result["promoted"]:
         return "The winner is in best.json."
-    told = "is worse on test" if result["verdict"] == "worse" else "cannot be told from the default on test"
-    return f"The winner, chosen on confirm, is in best.json, but it {told}: keep the default program."
+    return "The default program is kept."
 
 
 def print_result(result: Mapping[str, Any], about: Mapping[str, Any]) -> None:
@@ -83,8 +78,12 @@ def _facts(result: Mapping[str, Any], about: Mapping[str, Any]) -> Iterator[tupl
             )
     if result["test"] is None and result["test_default"] is not None:
         yield "test", f"default {_interval(result['test_default'])}"
-    # When nothing was promoted, search_mean is the default's and confirm is the best finalist's: no gap of anything.
-    if result["promoted"] and result["gap"] is not None:
+    if not result["promoted"] and result["winner"]["id"] != result["best"]["id"]:
+        for path, value in result["winner"]["values"].items():
+            if value and value != result["best"]["values"].get(path):
+                text = value if isinstance(value, str) else f"{len(value)} exemplars"
+                yield f"best found, {safe(path)}", short(text, 160)
+    if result["gap"] is not None:
         gap = f"search − confirm {_points(result['gap'])} points: what the search flattered it by"
         yield "search score", f"{percent(result['search_mean'])}, {gap}"
     yield "cost", _cost(_total(result["charged"]), _total(result["paid"])[0])
@@ -96,6 +95,8 @@ def _facts(result: Mapping[str, Any], about: Mapping[str, Any]) -> Iterator[tupl
         f"{_count(result['candidates'], 'candidate')}, {_count(result['cells'], 'evaluation')}, "
         f"{_time(result['seconds'])}",
     )
+    if result.get("saved"):
+        yield "saved", f"{_count(result['saved'], 'evaluation')} of candidates that were given up early"
     if result["failures"]:
         yield "failures", _counts(result["failures"])
     if result["constrained"] is not None:

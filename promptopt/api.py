@@ -12,6 +12,7 @@ from promptopt import jsonio
 from promptopt.errors import CallError, ConfigError, UnknownNameError
 from promptopt.evaluate import stats
 from promptopt.evaluate.cells import FailurePolicy, Key, MemoryLog, Trial
+from promptopt.evaluate.confirm import FINALISTS
 from promptopt.evaluate.evaluator import Ask, Evaluator
 from promptopt.evaluate.stats import Interval
 from promptopt.lm.base import Request
@@ -26,7 +27,7 @@ from promptopt.lm.spec import ModelSpec
 from promptopt.optimizers import OPTIMIZERS
 from promptopt.program.params import Candidate
 from promptopt.search.budget import Budget, Limits
-from promptopt.search.engine import FINALISTS, Engine, Job
+from promptopt.search.engine import Engine, Job
 from promptopt.search.events import Observer
 from promptopt.search.optimizer import Optimizer
 from promptopt.search.result import Result as Result

@@ -212,3 +212,24 @@ def paired(a: Trial, b: Trial) -> list[float]:
         if score is not None and against is not None:
             out.append(score - against)
     return out
+
+
+def adjusted_mean(trial: Trial, reference: Trial) -> float | None:
+    """A trial's mean as if it had been tried on all examples of the reference.
+
+    The reference's mean there, plus the mean difference to it on the examples that both have: a trial on a few easy
+    examples does not look better for it. Of a trial on all examples it is the mean itself.
+
+    Args:
+        trial: of any candidate, on any of the reference's examples.
+        reference: of another candidate, mostly the default's baseline on the whole split.
+
+    Returns:
+        In [0, 1]; None when they share no score.
+    """
+    differences = paired(trial, reference)
+    if not differences or reference.mean is None:
+        return None
+    if len(differences) == reference.n == trial.n:
+        return trial.mean
+    return min(1.0, max(0.0, reference.mean + sum(differences) / len(differences)))

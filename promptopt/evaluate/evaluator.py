@@ -50,10 +50,21 @@ class Payer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One candidate to try on the first ``n`` examples of the common order (None: on all)."""
+    """One candidate to try on the first ``n`` examples of the common order (None: on all).
+
+    Args:
+        candidate: what to try.
+        n: how many examples.
+        places: instead of the first ``n``: which, by their places in the common order.
+    """
 
     candidate: Candidate
     n: int | None = None
+    places: tuple[int, ...] | None = None
+
+    def of(self, examples: Sequence[Example]) -> Sequence[Example]:
+        """The examples it asks for."""
+        return examples[: self.n] if self.places is None else [examples[place] for place in self.places]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +151,7 @@ class Evaluator:
             bound = None
             row: list[Cell | None] = []
             cells.append(row)
-            for e, example in enumerate(examples[: ask.n]):
+            for e, example in enumerate(ask.of(examples)):
                 key = Key(ask.candidate.id, example.id)
                 found = self._log.get(key)
                 row.append(found)

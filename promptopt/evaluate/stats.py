@@ -346,6 +346,53 @@ def shrunk_means(
     return shrunk
 
 
+def best_of(scores: Floats, lengths: Sequence[int]) -> int:
+    """Which finalist wins: highest shrunk mean, then higher lower bound, then shorter prompt, then the first.
+
+    Args:
+        scores: (k, n), in [0, 1], NaN where one is missing.
+        lengths: (k,), characters of each finalist's prompt.
+    """
+    known = ~np.isnan(scores)
+    counts = known.sum(axis=1)
+    filled = np.where(known, scores, 0.0)
+    means = shrunk_means(filled.sum(axis=1), counts)
+    # The lower bound of a mean by its standard error: with equal means, the steadier scores win.
+    plain = filled.sum(axis=1) / np.maximum(1, counts)
+    spread = np.sqrt((np.where(known, scores - plain[:, None], 0.0) ** 2).sum(axis=1)) / np.maximum(1, counts)
+    return min(
+        range(len(scores)),
+        key=lambda i: (-round(float(means[i]), 9), -round(float(means[i] - spread[i]), 9), lengths[i], i),
+    )
+
+
+def cross_fitted(scores: Floats, lengths: Sequence[int], folds: int = 10) -> Floats:
+    """The scores of "the best of these", without the flattery of having been chosen on the same examples.
+
+    For each fold of the examples the winner is chosen on the other folds alone (``best_of``) and its scores on the fold
+    are taken: no example is scored by a candidate that it helped to choose. Their mean estimates, without bias, what
+    the winner of 1 − 1/folds of the examples is worth; that of all of them is at least as good on average.
+
+    This is the cross-validated form of the correction for the optimism of a chosen minimum (Varma and Simon 2006;
+    Tibshirani and Tibshirani 2009). With one finalist it is that finalist's scores.
+
+    Args:
+        scores: (k, n), in [0, 1], NaN where one is missing; the order of examples must be random.
+        lengths: (k,), characters of each finalist's prompt.
+        folds: example i is in fold i mod ``folds``.
+
+    Returns:
+        (n,).
+    """
+    n = scores.shape[1]
+    out = np.empty(n)
+    fold = np.arange(n) % min(folds, n)
+    for f in range(min(folds, n)):
+        rest = scores[:, fold != f] if n > 1 else scores
+        out[fold == f] = scores[best_of(rest, lengths), fold == f]
+    return out
+
+
 def _array(values: Sequence[float] | Floats, least: float, most: float, name: str) -> Floats:
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1:

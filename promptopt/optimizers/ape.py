@@ -16,13 +16,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from promptopt.errors import ConfigError
-from promptopt.evaluate.cells import Trial
+from promptopt.evaluate.cells import Trial, adjusted_mean
+from promptopt.evaluate.fidelity import Setting, fidelity
 from promptopt.program.params import Candidate, Origin
 from promptopt.propose.exemplars import labelled
 from promptopt.propose.filters import Sieve, clean
 from promptopt.propose.induce import induction_requests, rephrase_requests, shown
 from promptopt.records import Failure
-from promptopt.search.optimizer import Ask, Context
+from promptopt.search.optimizer import Ask, Context, Search
+from promptopt.search.scheduled import scheduled
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,9 @@ class Ape:
         first: examples of the first filtering; each later one takes twice as many, and keeps the better half.
         keep: candidates that are scored on all search examples in the end.
         max_length: characters of an instruction.
+        evaluation: ``rungs``: as above (``first`` and ``keep`` are its settings); or another way to say how many
+            examples a candidate gets: ``full``, ``minibatch``, ``halving``, ``race``, or a mapping with ``name`` and
+            settings (``evaluate/fidelity.py``).
     """
 
     proposals: int = 16
@@ -50,14 +55,17 @@ class Ape:
     first: int = 8
     keep: int = 4
     max_length: int = 500
+    evaluation: Setting = "rungs"
 
     def __post_init__(self) -> None:
         least = {"proposals": 1, "pairs": 1, "rephrase": 0, "shots": 0, "sets": 1, "first": 2, "keep": 1}
         for name, bound in least.items():
             if getattr(self, name) < bound:
                 raise ConfigError(f"Expected ape's {name} ≥ {bound}, got {getattr(self, name)}.")
+        if self.evaluation != "rungs":
+            fidelity(self.evaluation)
 
-    def start(self, context: Context) -> _Search:
+    def start(self, context: Context) -> Search:
         """Begin.
 
         Raises:
@@ -67,7 +75,9 @@ class Ape:
             raise ConfigError("The optimizer ape needs a program with at least one instruction.")
         if not context.demos:
             raise ConfigError("The optimizer ape induces from the demos split, which is empty: set splits.demos.")
-        return _Search(self, context)
+        if self.evaluation == "rungs":
+            return _Search(self, context)
+        return scheduled(_Rounds(self, context), self.evaluation, context)
 
 
 class _Search:
@@ -188,3 +198,30 @@ class _Search:
     def _exemplars_path(self) -> str | None:
         places = [p.path for p in self._context.exemplar_parameters if p.predictor == self._predictor]
         return places[0] if places else None
+
+
+class _Rounds(_Search):
+    """The same proposals in three rounds, with someone else to say how many examples each candidate gets."""
+
+    def ask(self) -> Sequence[Ask]:
+        if self._rung > 2:
+            return []
+        found = (self._propose, self._variations, self._crossed)[self._rung]()
+        if not found and self._rung < 2:  # nothing new this time: the next round may have something
+            self._rung += 1
+            return self.ask()
+        return [Ask(candidate) for candidate in found]
+
+    def tell(self, trials: Sequence[Trial]) -> None:
+        """All that were ever tried compete; the better half are the leaders of the next round."""
+        for trial in trials:
+            self._scores[trial.candidate.id] = trial
+        baseline = self._context.baseline
+
+        def worth(trial: Trial) -> tuple[bool, float]:
+            # Those that were given up early stand behind those that were not, however well they began.
+            return 2 * trial.n >= baseline.n, adjusted_mean(trial, baseline) or 0.0
+
+        ranked = sorted(self._scores.values(), key=worth, reverse=True)
+        self._alive = [trial.candidate for trial in ranked[: max(1, math.ceil(len(ranked) / 2))]]
+        self._rung += 1

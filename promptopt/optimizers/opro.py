@@ -23,14 +23,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 from promptopt.errors import ConfigError
-from promptopt.evaluate.cells import Trial
+from promptopt.evaluate.cells import Trial, adjusted_mean
+from promptopt.evaluate.fidelity import Setting, fidelity
 from promptopt.lm.base import Request
 from promptopt.program.params import Candidate, Origin
 from promptopt.propose.filters import Sieve
 from promptopt.propose.induce import shown
 from promptopt.propose.templating import messages
 from promptopt.records import Example, Failure
-from promptopt.search.optimizer import Ask, Context
+from promptopt.search.optimizer import Ask, Context, Search
+from promptopt.search.scheduled import scheduled
 
 Criterion = Literal["random", "accumulative_most_frequent", "current_most_frequent", "constant"]
 _PLACE = "<INS>"
@@ -58,6 +60,8 @@ class Opro:
         no_digits: drop proposals with a digit in them (the code does, for GSM8K).
         max_length: longest proposal, in characters.
         examples: search examples each candidate is scored on; None: all.
+        evaluation: how many of them a candidate gets: ``full``, ``minibatch``, ``halving``, ``race``, or a mapping with
+            ``name`` and settings (``evaluate/fidelity.py``). The paper's way is ``full``.
         fidelity: ``fixed`` or ``reference``.
     """
 
@@ -76,6 +80,7 @@ class Opro:
     no_digits: bool = False
     max_length: int = 500
     examples: int | None = None
+    evaluation: Setting = "full"
     fidelity: Literal["fixed", "reference"] = "fixed"
 
     def __post_init__(self) -> None:
@@ -83,8 +88,11 @@ class Opro:
         for name, bound in least.items():
             if getattr(self, name) < bound:
                 raise ConfigError(f"Expected opro's {name} ≥ {bound}, got {getattr(self, name)}.")
+        fidelity(self.evaluation)
+        if self.examples is not None and self.evaluation != "full":
+            raise ConfigError("opro's examples is for evaluation: full alone; the others choose examples themselves.")
 
-    def start(self, context: Context) -> _Search:
+    def start(self, context: Context) -> Search:
         """Begin.
 
         Raises:
@@ -92,7 +100,7 @@ class Opro:
         """
         if not context.instruction_parameters:
             raise ConfigError("The optimizer opro needs a program with at least one instruction.")
-        return _Search(self, context)
+        return scheduled(_Search(self, context), self.evaluation, context)
 
 
 @dataclass(frozen=True)
@@ -137,13 +145,19 @@ class _Search:
 
     def tell(self, trials: Sequence[Trial]) -> None:
         for trial in trials:
-            if trial.mean is None:  # every call failed: nothing is known about it
+            score = self._score(trial)
+            if score is None:  # every call failed: nothing is known about it
                 continue
-            self._history[self._path].append(_Tried(trial.candidate.text(self._path), trial.mean, trial))
+            self._history[self._path].append(_Tried(trial.candidate.text(self._path), score, trial))
             self._count_wrong(trial)
-            if trial.mean > self._best_score:
-                self._best, self._best_score = trial.candidate, trial.mean
+            # What was tried on few examples is no basis to build on.
+            if score > self._best_score and 2 * trial.n >= self._context.search_size:
+                self._best, self._best_score = trial.candidate, score
         self._step += 1
+
+    def _score(self, trial: Trial) -> float | None:
+        # With the paper's fixed examples every trial has the same ones: means compare as they are.
+        return trial.mean if self._settings.evaluation == "full" else adjusted_mean(trial, self._context.baseline)
 
     def _propose(self) -> list[Candidate]:
         settings, step = self._settings, self._step

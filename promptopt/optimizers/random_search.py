@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from promptopt.errors import ConfigError
 from promptopt.evaluate.cells import Trial
+from promptopt.evaluate.fidelity import Setting, fidelity
 from promptopt.program.params import Candidate, Exemplar, Exemplars, Origin
 from promptopt.propose.exemplars import labelled
-from promptopt.search.optimizer import Ask, Context
+from promptopt.search.optimizer import Ask, Context, Search
+from promptopt.search.scheduled import scheduled
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,18 +27,22 @@ class RandomSearch:
     Args:
         trials: candidates to try.
         exemplars: most exemplars a predictor shows; how many is drawn from 0 to this.
+        evaluation: how many search examples a candidate gets: ``full``, ``minibatch``, ``halving``, ``race``, or a
+            mapping with ``name`` and settings (``evaluate/fidelity.py``).
     """
 
     trials: int = 16
     exemplars: int = 4
+    evaluation: Setting = "full"
 
     def __post_init__(self) -> None:
         if self.trials < 1 or self.exemplars < 0:
             raise ConfigError(f"Expected trials ≥ 1 and exemplars ≥ 0, got {self.trials} and {self.exemplars}.")
+        fidelity(self.evaluation)
 
-    def start(self, context: Context) -> _Search:
+    def start(self, context: Context) -> Search:
         """Begin."""
-        return _Search(self, context)
+        return scheduled(_Search(self, context), self.evaluation, context)
 
 
 class _Search:
@@ -48,15 +54,19 @@ class _Search:
         self._draws = 0
 
     def ask(self) -> Sequence[Ask]:
-        # One at a time: the budget may end the search anywhere, and nothing is learned in between anyway.
-        while self._made < self._settings.trials and self._draws < self._settings.trials * _TRIES:
+        # In full one at a time, as the budget may end the search anywhere; else all together, to compete.
+        most = 1 if self._settings.evaluation == "full" else self._settings.trials
+        asks: list[Ask] = []
+        while (
+            len(asks) < most and self._made < self._settings.trials and self._draws < self._settings.trials * _TRIES
+        ):
             candidate = self._draw(self._draws)
             self._draws += 1
             if candidate.id not in self._seen:
                 self._seen.add(candidate.id)
                 self._made += 1
-                return [Ask(candidate)]
-        return []
+                asks.append(Ask(candidate))
+        return asks
 
     def tell(self, trials: Sequence[Trial]) -> None:
         """Nothing to learn: that is the point."""

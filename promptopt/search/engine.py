@@ -3,18 +3,23 @@
     baseline → search → confirm → test
 
 The default program always competes. Search scores choose finalists and are never reported as results: finalists and
-default meet again on ``confirm``, and only if one is better there does it meet the default once on ``test``.
+default meet again on ``confirm``, and only if one looks better there does it meet the default once on ``test``. It is
+recommended only if it is better beyond noise where they met last.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from promptopt.errors import BudgetExhaustedError, BudgetTooSmallError, ConfigError, ModelDownError
+from promptopt.evaluate import confirm as confirmation
 from promptopt.evaluate import stats
 from promptopt.evaluate.cells import Cell, FailurePolicy, Trial, paired
+from promptopt.evaluate.confirm import FINALISTS
 from promptopt.evaluate.evaluator import Ask, Evaluator
 from promptopt.evaluate.stats import Interval
 from promptopt.lm.base import Completion, Request
@@ -42,9 +47,6 @@ from promptopt.search.run import Run
 from promptopt.seeds import Seeds
 from promptopt.task.dataset import Splits
 
-FINALISTS = 3
-PROMOTE = 0.8
-"""P(better than the default on confirm) that a winner needs to be recommended."""
 _MARGIN = 1.25
 _LEAST_TRIALS = 3
 
@@ -192,27 +194,28 @@ class Engine:
         if stop is not None or len(finalists) <= len(searched):
             self._tell(BudgetStopped("confirm", len(self._trials), str(stop), self._budget.limits.to_json()))
             return self._finish(default, default, stopped, finalists, None, None, None)
-        winner = max(finalists[1:], key=lambda t: (t.mean or 0.0, -_length(t.candidate)), default=finalists[0])
-        # The winner is the best of several on these examples: the level is split among them (Bonferroni).
-        level = 1 - (1 - self._job.level) / max(1, len(searched))
-        compared = self._compare(finalists[0], winner, level) if searched else None
-        promoted = compared is not None and compared.verdict.p_better >= PROMOTE and compared.verdict.interval.mean > 0
+        winner, compared = finalists[0], None
+        if searched:
+            scores = np.array([[np.nan if s is None else s for s in trial.scores] for trial in finalists[1:]])
+            final = confirmation.confirm(scores, [_length(c) for c in searched], self._job.level)
+            winner = finalists[1 + final.winner]
+            fitted = replace(winner, scores=tuple(None if np.isnan(s) else float(s) for s in final.fitted))
+            compared = self._compare(finalists[0], fitted, final.level)
+        promising = compared is not None and confirmation.promising(compared.verdict)
         tested, alone = None, None
         if test is not None:
-            final = [default, winner.candidate] if promoted else [default]
-            self._tell(PhaseStarted("test", len(test.examples) * len(final)))
-            report = self._evaluator.report(final, test)
+            last = [default, winner.candidate] if promising else [default]
+            self._tell(PhaseStarted("test", len(test.examples) * len(last)))
+            report = self._evaluator.report(last, test)
             for trial in report.trials:
                 self._record(trial)
             if report.stopped is not None:
                 self._tell(BudgetStopped("test", len(self._trials), str(report.stopped), self._budget.limits.to_json()))
-            elif promoted:
+            elif promising:
                 tested = self._compare(report.trials[0], report.trials[1], self._job.level)
             else:
                 alone = _mean_interval(report.trials[0], self._job.level)
-        return self._finish(
-            default, winner.candidate if promoted else default, stopped, finalists, compared, tested, alone
-        )
+        return self._finish(default, winner.candidate, stopped, finalists, compared, tested, alone)
 
     def _finish(
         self,
@@ -229,7 +232,6 @@ class Engine:
         result = Result(
             default=default,
             winner=winner,
-            promoted=winner != default,
             search_mean=searched[-1].mean if searched else None,
             confirm=confirm,
             test=test,
@@ -241,6 +243,7 @@ class Engine:
             candidates=len({t.candidate for t in self._trials} - {default}),
             trials=len(self._trials),
             cells=self._run.cells.count,
+            saved=self._saved(default),
             failures=dict(sorted(self._failures.items())),
             constrained=sum(constrained) / len(constrained) if constrained else None,
             seconds=self._budget.seconds,
@@ -285,6 +288,14 @@ class Engine:
         # Minutes are left out on purpose: an optimizer that planned by the clock would not repeat itself.
         return None if min(shares) == float("inf") else int(min(shares))
 
+    def _saved(self, default: Candidate) -> int:
+        """Cells that the search did not pay for because a candidate was given up before it had all examples."""
+        longest: Counter[Candidate] = Counter()
+        for trial in self._trials:
+            if trial.split == "search" and trial.candidate != default:
+                longest[trial.candidate] = max(longest[trial.candidate], len(trial.examples))
+        return sum(len(self._search_examples) - n for n in longest.values())
+
     def _best_searched(self, default: Candidate) -> list[Candidate]:
         """The finalists: highest shrunk means over each candidate's longest trial; ties to the shorter prompt."""
         longest: dict[Candidate, Trial] = {}
@@ -293,17 +304,12 @@ class Engine:
                 had = longest.get(trial.candidate)
                 if had is None or trial.n >= had.n:
                     longest[trial.candidate] = trial
-        trials = list(longest.values())
-        if not trials:
-            return []
-        shrunk = stats.shrunk_means([(t.mean or 0.0) * t.n for t in trials], [t.n for t in trials])
-        # A short trial's mean is noise even when shrunk: finalists come from those that were tried on most examples.
-        most = max(t.n for t in trials)
-        ranked = sorted(
-            (i for i in range(len(trials)) if 2 * trials[i].n >= most),
-            key=lambda i: (-shrunk[i], _length(trials[i].candidate), trials[i].candidate.id),
+        # By id before all else, so that equal candidates come in one order in every rerun.
+        trials = sorted(longest.values(), key=lambda trial: trial.candidate.id)
+        chosen = confirmation.choose_finalists(
+            [t.mean or 0.0 for t in trials], [t.n for t in trials], [_length(t.candidate) for t in trials]
         )
-        return [trials[i].candidate for i in ranked[:FINALISTS]]
+        return [trials[i].candidate for i in chosen]
 
     def _compare(self, default: Trial, winner: Trial, level: float) -> Comparison:
         differences = paired(winner, default)

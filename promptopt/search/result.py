@@ -20,8 +20,9 @@ class Comparison:
     Args:
         split: ``confirm`` or ``test``.
         default: interval of the default program's mean score.
-        winner: interval of the winner's.
-        verdict: on the paired differences, winner − default.
+        winner: interval of the winner's. On confirm, where the winner is chosen, its scores are cross-fitted
+            (``stats.cross_fitted``): no example counts for a finalist that it helped to choose.
+        verdict: on the paired differences, winner − default. On confirm the level is split among the finalists.
         p_value: exact two-sided sign test (McNemar's for 0/1 scores).
         detectable: the smallest gain this many examples show with 80 % probability.
     """
@@ -51,12 +52,12 @@ class Result:
 
     Args:
         default: the program's parameters as they came.
-        winner: the best finalist on confirm; the default when nothing was promoted.
-        promoted: whether the winner is recommended over the default.
+        winner: the best finalist on confirm; the default when there was none.
         search_mean: the winner's score in the search (too high: it was chosen for it).
         confirm: winner against default on ``confirm``; None when the budget ended before.
-        test: the same on ``test``; None without a test split, without a winner, or when the budget ended before.
-        test_default: the default alone on ``test`` when nothing was promoted.
+        test: the same on ``test``; None without a test split, when the budget ended before, or when confirm gave too
+            little hope (P(better) < 0.8) to spend test examples on.
+        test_default: the default alone on ``test`` when the winner was not tested.
         finalists: trials on confirm, default first.
         stopped: why the search ended, in words.
         charged: usage by role, cache hits included.
@@ -64,6 +65,7 @@ class Result:
         candidates: how many different ones were tried, beside the default.
         trials: how many trials the run has.
         cells: how many cells.
+        saved: cells that a full evaluation of every candidate in the search would have cost on top.
         failures: by kind, over all cells of all trials.
         seconds: of work, over all sittings.
         folder: the run folder.
@@ -71,7 +73,6 @@ class Result:
 
     default: Candidate
     winner: Candidate
-    promoted: bool
     search_mean: float | None
     confirm: Comparison | None
     test: Comparison | None
@@ -83,6 +84,7 @@ class Result:
     candidates: int
     trials: int
     cells: int
+    saved: int
     failures: Mapping[str, int]
     constrained: float | None
     seconds: float
@@ -90,21 +92,24 @@ class Result:
 
     @property
     def best(self) -> Candidate:
-        """What to use."""
+        """What to use: the winner if it is better beyond noise, else the default."""
         return self.winner if self.promoted else self.default
+
+    @property
+    def promoted(self) -> bool:
+        """Whether the winner is recommended: a candidate that does not beat the default never is."""
+        return self.verdict == "improved"
 
     @property
     def verdict(self) -> str:
         """``improved``, ``indistinguishable``, ``worse`` or ``unconfirmed`` (the budget ended before).
 
-        From the test split where there is one; else from confirm, whose level is corrected for the number of
-        finalists among which the winner was chosen.
+        Of the winner against the default: from the test split where they met there, else from confirm.
         """
-        if self.confirm is None:
-            return "unconfirmed" if self.candidates else "indistinguishable"
-        if not self.promoted:
-            return "indistinguishable"
-        return (self.test or self.confirm).verdict.kind
+        compared = self.test or self.confirm
+        if compared is not None:
+            return compared.verdict.kind
+        return "unconfirmed" if self.candidates else "indistinguishable"
 
     @property
     def improved(self) -> bool:
@@ -113,8 +118,8 @@ class Result:
 
     @property
     def gap(self) -> float | None:
-        """Search score − confirm score of a promoted winner: how much the search flattered it."""
-        if not self.promoted or self.search_mean is None or self.confirm is None:
+        """Search score − confirm score of the winner: how much the search flattered it."""
+        if self.search_mean is None or self.confirm is None:
             return None
         return self.search_mean - self.confirm.winner.mean
 
@@ -140,6 +145,7 @@ class Result:
             "candidates": self.candidates,
             "trials": self.trials,
             "cells": self.cells,
+            "saved": self.saved,
             "failures": dict(self.failures),
             "constrained": self.constrained,
             "seconds": round(self.seconds, 1),

@@ -54,17 +54,13 @@ def test_numbers_are_rounded_once_and_the_level_is_told():
 
 
 def test_worse_is_not_called_noise():
-    assert verdict_sentence(result("indistinguishable", False, WORSE)).startswith(
-        "No improvement: the best that was found is worse: 62.0 % → 50.0 %"
-    )
-    assert verdict_sentence(result("worse", True, BETTER, WORSE)).startswith("Worse than the default: 62.0 %")
+    for made in (result("worse", False, WORSE), result("worse", False, BETTER, WORSE)):
+        assert verdict_sentence(made).startswith("No improvement: the best that was found is worse: 62.0 % → 50.0 %")
 
 
 @pytest.mark.parametrize(("verdict", "test"), [("worse", WORSE), ("indistinguishable", SAME)])
 def test_a_winner_that_test_does_not_bear_out_is_not_recommended(verdict, test):
-    said = best_sentence(result(verdict, True, BETTER, test))
-    assert "is in best.json, but" in said
-    assert said.endswith("keep the default program.")
+    assert best_sentence(result(verdict, False, BETTER, test)) == "The default program is kept."
 
 
 def test_a_run_that_tried_nothing_says_so():
@@ -75,14 +71,21 @@ def test_a_run_that_tried_nothing_says_so():
     assert "noise" not in verdict_sentence(made)
 
 
-def test_a_search_score_is_compared_with_confirm_only_for_a_winner(promptopt):
+def test_what_a_search_flattered_its_winner_by_is_told(promptopt):
     promptopt("optimize", "task.yaml", "--out", "a")
     assert "search − confirm +0.0 points" in promptopt("show", "a")[1]
+
+
+def test_the_best_found_is_shown_beside_the_default_that_is_kept(promptopt, folder):
+    promptopt("optimize", "task.yaml", "--out", "a")
     worse = ["--set", "instructions=[Write it in lower case letters.]", "--set", "optimizer=best_of_seeds"]
     code, out, _ = promptopt("optimize", "task.yaml", "--out", "b", "--start", "a/best.json", *worse)
     assert code == 3
     assert "No improvement: the best that was found is worse: 100.0 % → 0.0 %" in out
-    assert "search − confirm" not in out
+    assert "best found, instruction" in out
+    assert "Write it in lower case letters." in out
+    held = json.loads((folder / "b" / "best.json").read_text())
+    assert "Write it in lower case letters." not in json.dumps(held)
 
 
 def test_costs_are_told_by_role_and_what_was_paid(promptopt, folder):

@@ -1,0 +1,81 @@
+"""From search scores to a verdict: who goes into the final, who wins it, and by how much, without the winner's curse.
+
+These are the engine's decisions as plain functions of scores, so that simulations can check them thousands of times
+over (``bench/``) exactly as runs make them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from promptopt.evaluate import stats
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+FINALISTS = 3
+PROMISING = 0.8
+"""P(better than the default on confirm) that a winner needs to be worth test examples."""
+
+
+def choose_finalists(
+    means: Sequence[float], counts: Sequence[int], lengths: Sequence[int], most: int = FINALISTS
+) -> list[int]:
+    """Which candidates meet the default on confirm: the highest shrunk means, ties to the shorter prompt.
+
+    Args:
+        means: (k,), search scores over each candidate's longest trial.
+        counts: (k,), on how many examples, ≥ 1.
+        lengths: (k,), characters of the prompt.
+        most: how many go.
+    """
+    if not len(means):
+        return []
+    n = np.asarray(counts)
+    shrunk = stats.shrunk_means(np.clip(np.asarray(means), 0.0, 1.0) * n, n)
+    # A short trial's mean is noise even when shrunk: finalists come from those that were tried on most examples.
+    longest = int(n.max())
+    ranked = sorted(
+        (i for i in range(len(means)) if 2 * int(n[i]) >= longest), key=lambda i: (-float(shrunk[i]), lengths[i], i)
+    )
+    return ranked[:most]
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """What came of the final on confirm.
+
+    Args:
+        winner: which finalist.
+        fitted: (n,), cross-fitted scores of "the best finalist": what the winner is worth without flattery.
+        level: of the interval that these allow: the choice makes them a little dependent, so it is split among the
+            finalists.
+    """
+
+    winner: int
+    fitted: Floats
+    level: float
+
+
+def confirm(scores: Floats, lengths: Sequence[int], level: float) -> Final:
+    """The winner of the final and its honest scores.
+
+    Args:
+        scores: of the finalists on the confirm examples, in [0, 1], NaN where one is missing; (k, n), k ≥ 1.
+        lengths: (k,), characters of each finalist's prompt.
+        level: of the interval that one finalist alone would get, in (0, 1).
+    """
+    return Final(
+        stats.best_of(scores, lengths), stats.cross_fitted(scores, lengths), 1 - (1 - level) / max(1, len(scores))
+    )
+
+
+def promising(verdict: stats.Verdict) -> bool:
+    """Whether a winner looks better than the default on confirm: only then is it worth test examples."""
+    return verdict.p_better >= PROMISING and verdict.interval.mean > 0
