@@ -97,6 +97,9 @@ def _facts(result: Mapping[str, Any], about: Mapping[str, Any]) -> Iterator[tupl
     )
     if result.get("saved"):
         yield "saved", f"{_count(result['saved'], 'evaluation')} of candidates that were given up early"
+    if result.get("dropped"):
+        most_first = sorted(result["dropped"].items(), key=lambda item: (-item[1], item[0]))
+        yield "dropped", "before paying: " + ", ".join(f"{count:,} {safe(reason)}" for reason, count in most_first)
     if result["failures"]:
         yield "failures", _counts(result["failures"])
     if result["constrained"] is not None:

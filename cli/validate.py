@@ -60,6 +60,7 @@ def _about(task: Task, optimizer: Optimizer) -> dict[str, Any]:
         "metric": _of_metric(task.metric),
         "models": {role: spec.id for role, spec in task.models.items()},
         "optimizer": {"name": task.optimizer.name, **settings},
+        "guards": asdict(task.guards),
         "budget": limits,
     }
 

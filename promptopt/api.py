@@ -35,7 +35,7 @@ from promptopt.search.run import Run
 from promptopt.task.dataset import Split
 from promptopt.task.load import load_task
 from promptopt.task.settings import check_settings
-from promptopt.task.task import OptimizerSpec, Task
+from promptopt.task.task import Guards, OptimizerSpec, Task
 
 
 def optimize(
@@ -96,6 +96,7 @@ def optimize(
                 task.seed,
                 concurrency=doors["task"].concurrency,
                 start=start,
+                guards=task.guards,
             )
             return Engine(job, run, Session(doors), purse, meter, observer).result()
 
@@ -368,6 +369,8 @@ def _identity(task: Task, settings: Optimizer, name: str, limits: Limits, start:
     }
     if start is not None:
         identity["start"] = start.id
+    if task.guards != Guards():
+        identity["guards"] = asdict(task.guards)
     return identity
 
 

@@ -5,6 +5,7 @@
     │   └── UnknownNameError   a name no registry knows; says the nearest ones
     ├── ModelUnavailableError  a model that cannot be found, fetched, verified or loaded (exit 2)
     ├── BudgetTooSmallError    the budget cannot pay for a useful run; nothing was spent (exit 4)
+    ├── OptimizerError         an optimizer asked for what the run's guards refuse
     ├── BudgetExhaustedError   the next call does not fit; the engine ends the phase
     ├── RunError               a run folder that cannot be used
     │   ├── RunLockedError     another process writes it
@@ -60,6 +61,10 @@ class ModelUnavailableError(PromptOptError):
 
 class BudgetTooSmallError(PromptOptError):
     """The budget cannot pay for a useful run; nothing was spent."""
+
+
+class OptimizerError(PromptOptError):
+    """An optimizer broke its promise: it asked for a candidate that the run's guards refuse."""
 
 
 class BudgetExhaustedError(PromptOptError):

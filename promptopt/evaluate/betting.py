@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 BETS = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95)
-"""Shares of the largest bet that cannot go broke: small ones find small differences, large ones soon find large ones."""
+"""Shares of the largest bet that cannot go broke: small ones find small differences, large ones soon find large."""
 _GRID = 401
 
 
@@ -99,6 +99,6 @@ def confidence_sequence(values: Sequence[float] | Floats, alpha: float = 0.05) -
         left = np.flatnonzero(~refuted)
         if left.size:
             low[i], high[i] = max(-1.0, grid[left[0]] - step), min(1.0, grid[left[-1]] + step)
-        else:  # the values contradict every mean: only possible when they are no sample of anything fixed
-            low[i], high[i] = -1.0, 1.0
+        else:  # the mean lies between two points of the grid, and both are refuted: the last bounds hold it
+            low[i], high[i] = low[i - 1], high[i - 1]
     return low, high

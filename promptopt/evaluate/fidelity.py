@@ -125,7 +125,7 @@ class Schedule(Protocol):
 class Full:
     """Every candidate on every example."""
 
-    def schedule(self, table: Table, rng: np.random.Generator) -> Schedule:
+    def schedule(self, table: Table, rng: np.random.Generator) -> Schedule:  # noqa: ARG002 — others draw
         """Begin; ``table`` has arm 0."""
         return _Full(table)
 
@@ -148,9 +148,9 @@ class _Base:
         return Want(arm, places) if places.size else None
 
     def _best_of(self, arms: Sequence[int] | Places) -> int:
-        """Highest mean; the earliest of equals."""
-        means = self.table.means()[np.asarray(arms)]
-        return int(np.asarray(arms)[int(np.nanargmax(means))])
+        """Highest mean; the earliest of equals. Arms of which every cell failed stand last."""
+        means = np.nan_to_num(self.table.means()[np.asarray(arms)], nan=-1.0)
+        return int(np.asarray(arms)[int(np.argmax(means))])
 
     def _complete(self) -> Places:
         return np.flatnonzero(self.table.asked.all(axis=1))
@@ -238,7 +238,7 @@ class Halving:
     Args:
         first: examples of the first rung.
         eta: how much each rung narrows and the next one grows.
-        least: candidates of a round that go all the way at least.
+        least: candidates that go on from each rung at least, of all that ever reached it.
     """
 
     first: int = 8
@@ -251,7 +251,7 @@ class Halving:
                 f"Expected first ≥ 1, eta > 1 and least ≥ 1, got {self.first}, {self.eta} and {self.least}."
             )
 
-    def schedule(self, table: Table, rng: np.random.Generator) -> Schedule:
+    def schedule(self, table: Table, rng: np.random.Generator) -> Schedule:  # noqa: ARG002 — others draw
         """Begin; ``table`` has arm 0."""
         return _Halving(table, self)
 
@@ -312,7 +312,7 @@ class Race:
             only what is dropped for good gets none.
         tau: standard deviation that is added to the differences seen, against equal ones in few examples.
         random_share: share of the cells of a candidate's block that goes to examples which told nothing so far (all
-            complete candidates scored the same); 1: examples are not chosen at all. See ``_Race._order``.
+            complete candidates scored the same); 1: examples are not chosen at all. See ``_Race._choose``.
         history: complete candidates that must be known before examples are chosen.
     """
 
@@ -335,26 +335,27 @@ class Race:
         if not 0 < self.random_share <= 1:
             raise ConfigError(f"Expected 0 < random_share ≤ 1, got {self.random_share}.")
 
-    def schedule(self, table: Table, rng: np.random.Generator) -> Schedule:
+    def schedule(self, table: Table, rng: np.random.Generator) -> Schedule:  # noqa: ARG002 — others draw
         """Begin; ``table`` has arm 0."""
-        return _Race(table, self, rng)
+        return _Race(table, self)
 
 
 class _Race(_Base):
     """Capital[c, l, j]: what bet j on "rival l is better than c" has become, over the cells that both have."""
 
-    def __init__(self, table: Table, settings: Race, rng: np.random.Generator) -> None:
+    def __init__(self, table: Table, settings: Race) -> None:
         super().__init__(table)
         self._settings = settings
-        self._rng = rng
         self._rounds = 0
         self._capital = np.zeros((1, 1, len(BETS)))
         self._bars = np.array([math.log(4 / settings.alpha)])  # for each rival; the default is one, with a quarter
         self.dropped = np.zeros(1, dtype=bool)
         everything = np.arange(table.size)
+        # By generation (those who came while examples were chosen alike): order, kinds of examples, weights of bets.
         self._orders = [everything]
+        self._telling = [np.ones(table.size, dtype=bool)]
         self._weights = [np.ones(table.size)]
-        self._generation = [0]
+        self._generation = np.zeros(1, dtype=np.int64)
 
     def arrive(self, arms: int) -> None:
         """New candidates. Their share of alpha is 3/4 · 1/(r(r + 1)) for round r: over all rounds it sums to 3/4."""
@@ -367,11 +368,8 @@ class _Race(_Base):
         self._capital = grown
         self._bars = np.concatenate([self._bars, np.full(arms, -math.log(share))])
         self.dropped = np.concatenate([self.dropped, np.zeros(arms, dtype=bool)])
-        order, weights = self._order()
-        if order is not self._orders[-1]:
-            self._orders.append(order)
-            self._weights.append(weights)
-        self._generation += [len(self._orders) - 1] * arms
+        self._choose()
+        self._generation = np.concatenate([self._generation, np.full(arms, len(self._orders) - 1)])
 
     def wants(self) -> list[Want]:
         wants = []
@@ -384,10 +382,11 @@ class _Race(_Base):
 
     def tell(self, arm: int, places: Places, scores: Floats) -> None:
         """Note the cells, and bet on them against every rival that has them."""
-        shared = self.table.asked[:, places]
+        # Where examples are chosen, those that two share are a fair sample only if the rival has the same or all.
+        fair = (self._generation == self._generation[arm]) | self.table.asked.all(axis=1)
+        shared = self.table.asked[:, places] & fair[:, None]
         difference = np.where(shared, self.table.scores[:, places] - scores, np.nan)  # rival − arm
-        weights = self._weights[self._generation[arm]][places]
-        difference = difference * (weights / weights.max() if weights.size else weights)
+        difference = difference * self._weights[self._generation[arm]][places]
         rivals = np.flatnonzero(shared.any(axis=1))
         self._capital[arm, rivals] += log_capital(difference[rivals])
         self._capital[rivals, arm] += log_capital(-difference[rivals])
@@ -413,9 +412,8 @@ class _Race(_Base):
         # The leader itself goes first: what it is worth decides about the others.
         known = table.asked[open_] & table.asked[leader]
         d = np.where(known, np.nan_to_num(table.scores[open_] - table.scores[leader]), 0.0)
-        weights = np.array([self._weights[self._generation[arm]] for arm in open_])
         n = np.maximum(1, known.sum(axis=1))
-        mean = (d * weights).sum(axis=1) / np.maximum(1e-12, (known * weights).sum(axis=1))
+        mean = (d * self._balance(open_, known)).sum(axis=1) / n
         variance = ((d - mean[:, None]) ** 2 * known).sum(axis=1) / n
         hope = mean + settings.z * np.sqrt((variance + settings.tau**2) / n)
         return [int(arm) for arm, h in zip(open_, hope, strict=True) if h >= 0 or arm == leader]
@@ -429,35 +427,59 @@ class _Race(_Base):
         table = self.table
         alive = np.flatnonzero(~self.dropped & (table.counts > 0))
         n = table.counts[alive]
-        base = float(np.nanmean(table.scores[0]))
+        base = float(np.nan_to_num(table.means()[0]))
         d = np.nan_to_num(table.scores[alive] - table.scores[0])
-        weights = np.array([self._weights[self._generation[arm]] for arm in alive]) * table.asked[alive]
-        means = np.clip(base + (d * weights).sum(axis=1) / np.maximum(1e-12, weights.sum(axis=1)), 0.0, 1.0)
+        means = np.clip(base + (d * self._balance(alive, table.asked[alive])).sum(axis=1) / n, 0.0, 1.0)
         shrunk = shrunk_means(means * n, n)
         best = np.flatnonzero(shrunk >= shrunk.max() - 1e-12)
         return int(alive[best[np.argmax(n[best])]])
 
-    def _order(self) -> tuple[Places, Floats]:
-        """The order of examples for new arrivals, and what a cell of each weighs in a mean.
+    def _balance(self, arms: Places, known: NDArray[np.bool_]) -> Floats:
+        """What each known cell weighs in a mean: the share of its kind among all examples over that among the known.
+
+        So a mean does not depend on which kind was chosen more often. 1 everywhere for who has all examples.
+
+        Args:
+            arms: (k,), whose choice of examples it is.
+            known: (k, N), the cells that a mean is taken over.
+        """
+        telling = np.array([self._telling[self._generation[arm]] for arm in arms])
+        n = known.sum(axis=1, keepdims=True)
+        weights = np.zeros(known.shape)
+        for kind in (telling, ~telling):
+            seen = (known & kind).sum(axis=1, keepdims=True)
+            share = kind.mean(axis=1, keepdims=True)
+            weights += np.where(known & kind, share * n / np.maximum(1, seen), 0.0)
+        return weights
+
+    def _choose(self) -> None:
+        """The order of examples for new arrivals, and what a cell of each weighs in their bets.
 
         When enough candidates are complete, examples on which all of them scored the same tell little about new ones:
-        only ``random_share`` of each block goes to them. Means stay unbiased, because the cells of the two kinds are
-        weighted by how many examples of their kind there are over how many were drawn (stratified sampling).
+        only ``random_share`` of each block goes to them. Differences are weighted by how many examples of their kind
+        there are over how many are drawn (stratified sampling), so that their mean stays what it is. When one kind is
+        used up there is nothing left to balance the other: what comes then is not bet on.
         """
         settings, table = self._settings, self.table
         complete = self._complete()
         if settings.random_share >= 1 or complete.size < settings.history:
-            return self._orders[-1], self._weights[-1]
+            return
         scores = np.nan_to_num(table.scores[complete])
         telling = scores.max(axis=0) - scores.min(axis=0) > 1e-9
+        if bool((telling == self._telling[-1]).all()):
+            return
         # Uniform within each kind, in the common order, so that everyone still shares the same examples.
         yes, no = np.flatnonzero(telling), np.flatnonzero(~telling)
         if not yes.size or not no.size:
-            return self._orders[-1], self._weights[-1]
+            return
         share = min(settings.random_share, no.size / table.size)
         order = _interleaved(yes, no, share)
         weights = np.where(telling, yes.size / table.size / (1 - share), no.size / table.size / share)
-        return order, weights
+        last = np.flatnonzero(telling[order])[-1] if share < no.size / table.size else table.size - 1
+        weights[order[last + 1 :]] = 0.0
+        self._orders.append(order)
+        self._telling.append(telling)
+        self._weights.append(weights / weights.max())
 
 
 def _interleaved(yes: Places, no: Places, share: float) -> Places:
@@ -490,11 +512,11 @@ def fidelity(setting: Setting | Fidelity) -> Fidelity:
     """
     if isinstance(setting, Full | Minibatch | Halving | Race):
         return setting
-    settings = {"name": setting} if isinstance(setting, str) else dict(setting)
+    settings = dict(setting) if isinstance(setting, dict) else {"name": setting}
     name = settings.pop("name", None)
-    if name not in _BY_NAME:
+    if not isinstance(name, str) or name not in _BY_NAME:
         raise ConfigError(
             f"Expected evaluation to be one of {', '.join(_BY_NAME)}, got {name!r}.{did_you_mean(str(name), _BY_NAME)}"
         )
-    made: Fidelity = check_settings(_BY_NAME[str(name)], settings, None)
+    made: Fidelity = check_settings(_BY_NAME[name], settings, None)
     return made

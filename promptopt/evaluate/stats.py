@@ -349,6 +349,8 @@ def shrunk_means(
 def best_of(scores: Floats, lengths: Sequence[int]) -> int:
     """Which finalist wins: highest shrunk mean, then higher lower bound, then shorter prompt, then the first.
 
+    One without any score, whose calls all failed, stands behind all others.
+
     Args:
         scores: (k, n), in [0, 1], NaN where one is missing.
         lengths: (k,), characters of each finalist's prompt.
@@ -362,7 +364,13 @@ def best_of(scores: Floats, lengths: Sequence[int]) -> int:
     spread = np.sqrt((np.where(known, scores - plain[:, None], 0.0) ** 2).sum(axis=1)) / np.maximum(1, counts)
     return min(
         range(len(scores)),
-        key=lambda i: (-round(float(means[i]), 9), -round(float(means[i] - spread[i]), 9), lengths[i], i),
+        key=lambda i: (
+            not counts[i],
+            -round(float(means[i]), 9),
+            -round(float(means[i] - spread[i]), 9),
+            lengths[i],
+            i,
+        ),
     )
 
 

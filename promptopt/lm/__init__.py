@@ -8,6 +8,7 @@ BACKENDS = Registry(
         "scripted": "promptopt.lm.scripted:open_scripted",
         "openai": "promptopt.lm.openai:OpenAIBackend",
         "llamacpp": "promptopt.lm.llamacpp:LlamaCppBackend",
+        "hf": "promptopt.lm.hf:HFBackend",
     },
     "promptopt.lms",
 )

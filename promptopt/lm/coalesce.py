@@ -8,7 +8,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from promptopt.errors import CallError
+from promptopt.errors import CallError, PromptOptError
 from promptopt.lm.base import Completion, Generates, Request, RetryableError
 from promptopt.records import Failure
 
@@ -58,6 +58,11 @@ class Coalesced:
             answers = await loop.run_in_executor(self._thread, self._backend.generate, [r for r, _ in batch])
             if len(answers) != len(batch):
                 raise ValueError(f"expected {len(batch)} answers to {len(batch)} requests, got {len(answers)}")
+        except PromptOptError as error:  # no package, no file, no room: asking again would not help
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
+            return
         except Exception as error:  # a plug-in may raise what it likes; here it gets its name
             failure = Failure("server", f"The model {self._backend.digest} failed: {type(error).__name__}: {error}")
             answers = [failure] * len(batch)

@@ -153,12 +153,14 @@ class _Search:
         context = self._context
         tried = [context.default.text(self._path), *(c.text(self._path) for c in self._alive)]
         signature = context.program.predictors()[self._predictor].signature
-        sieve = Sieve(tried, self._settings.max_length, [shown(demo, signature) for demo in context.demos])
-        return [
+        lines = [shown(demo, signature) for demo in context.demos]
+        sieve = Sieve(tried, self._settings.max_length, lines, context.guard.dropped)
+        made = [
             context.default.replace(self._path, text, Origin("ape", step, note))
             for text in map(clean, texts)
             if sieve.passes(text)
         ]
+        return [candidate for candidate in made if context.guard.passes(candidate)]
 
     def _variations(self) -> list[Candidate]:
         """Leaders in other words, and with exemplars; the default's own wording gets exemplars too."""
@@ -178,7 +180,8 @@ class _Search:
                 chosen = rng.choice(len(pool), size=min(settings.shots, len(pool)), replace=False)
                 exemplars = tuple(pool[i] for i in chosen)
                 origin = Origin("ape", 1, f"{len(exemplars)} exemplars, set {number + 1}")
-                out += [wording.replace(place, exemplars, origin) for wording in wordings]
+                made = [wording.replace(place, exemplars, origin) for wording in wordings]
+                out += [candidate for candidate in made if context.guard.passes(candidate)]
         return out
 
     def _crossed(self) -> list[Candidate]:
@@ -193,7 +196,8 @@ class _Search:
             for exemplars in sets
             for text in wordings
         ]
-        return [candidate for candidate in out if candidate.id not in self._scores]
+        new = [candidate for candidate in out if candidate.id not in self._scores]
+        return [candidate for candidate in new if self._context.guard.passes(candidate)]
 
     def _exemplars_path(self) -> str | None:
         places = [p.path for p in self._context.exemplar_parameters if p.predictor == self._predictor]

@@ -35,7 +35,7 @@ class _Search:
             for parameter in context.instruction_parameters
             for i, text in enumerate(dict.fromkeys(context.instructions))
         ]
-        self._left: list[Candidate] = [c for c in made if c != context.default]
+        self._left: list[Candidate] = [c for c in made if c != context.default and context.guard.passes(c)]
 
     def ask(self) -> Sequence[Ask]:
         asks, self._left = [Ask(candidate) for candidate in self._left], []

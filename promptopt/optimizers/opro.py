@@ -9,8 +9,10 @@ Yang et al. 2023, "Large Language Models as Optimizers"; defaults and details fr
                included; no threshold; examples shown come from the demos split, which is never scored on; the request
                comes with worked turns, which small proposers need.
 
-In both, the engine confirms the winner on a split of its own. The instruction stands at the head of our prompts
-(the paper's "before the question"). A program with several instructions is worked on one at a time, in turn.
+In both, the engine confirms the winner on a split of its own, and refuses what the run's ``guards`` refuse of any
+optimizer; the code has no such guards, so a comparison with it switches them off in the task file. The instruction
+stands at the head of our prompts (the paper's "before the question"). A program with several instructions is worked on
+one at a time, in turn.
 """
 
 from __future__ import annotations
@@ -246,16 +248,22 @@ class _Search:
         return text[:1].upper() + text[1:]
 
     def _made(self, text: str, note: str) -> Candidate | None:
+        guard = self._context.guard
         if self._settings.no_digits and re.search(r"\d", text):
+            guard.count("digits")
             return None
-        if _PLACE in text or "INS>" in text or not self._seen[self._path].passes(text):
+        if _PLACE in text or "INS>" in text:
+            guard.count("delimiters")
             return None
-        return self._best.replace(self._path, text, Origin("opro", max(0, self._step), note))
+        if not self._seen[self._path].passes(text):
+            return None
+        made = self._best.replace(self._path, text, Origin("opro", max(0, self._step), note))
+        return made if guard.passes(made) else None
 
     def _new_sieve(self, path: str) -> Sieve | _Md5:
         if self._settings.fidelity == "reference":
-            return _Md5(self._settings.max_length)
-        return Sieve([self._context.default.text(path)], self._settings.max_length)
+            return _Md5(self._settings.max_length, self._context.guard.dropped)
+        return Sieve([self._context.default.text(path)], self._settings.max_length, (), self._context.guard.dropped)
 
     def _predictor(self) -> str:
         return next(p.predictor for p in self._context.instruction_parameters if p.path == self._path)
@@ -274,14 +282,16 @@ class _Search:
 class _Md5:
     """The reference's own filter: exact texts, those proposed only; empty ones pass."""
 
-    def __init__(self, max_length: int) -> None:
+    def __init__(self, max_length: int, dropped: Counter[str]) -> None:
         self._max_length = max_length
         self._seen: set[str] = set()
+        self._dropped = dropped
 
     def passes(self, text: str) -> bool:
         # UTF-8, where the code's ASCII would crash on the first accent.
         mark = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
         if mark in self._seen or len(text) > self._max_length:
+            self._dropped["seen before" if mark in self._seen else "too long"] += 1
             return False
         self._seen.add(mark)
         return True

@@ -64,8 +64,9 @@ class _Search:
             self._draws += 1
             if candidate.id not in self._seen:
                 self._seen.add(candidate.id)
-                self._made += 1
-                asks.append(Ask(candidate))
+                if self._context.guard.passes(candidate):
+                    self._made += 1
+                    asks.append(Ask(candidate))
         return asks
 
     def tell(self, trials: Sequence[Trial]) -> None:

@@ -8,11 +8,10 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 
+from promptopt.search.guards import is_refusal
+
 _QUOTES = "\"'“”„«»`"
 _LABEL = re.compile(r"^\s*(?:new |the |better )?(?:instruction|prompt|task)\s*[:：]\s*", re.IGNORECASE)
-_REFUSAL = re.compile(
-    r"^(?:i'?m sorry|i am sorry|sorry[,.! ]|i can(?:no|')t |i am unable|as an ai\b|unfortunately, i)", re.IGNORECASE
-)
 
 
 def clean(reply: str) -> str:
@@ -36,13 +35,20 @@ class Sieve:
         seen: texts that were proposed before.
         max_length: characters.
         shown: examples as they were shown to the proposer; a reply that repeats one is no instruction.
+        dropped: where to count, e.g. ``context.guard.dropped``, so that the report tells; default: its own counter.
     """
 
-    def __init__(self, seen: Iterable[str] = (), max_length: int = 500, shown: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        seen: Iterable[str] = (),
+        max_length: int = 500,
+        shown: Iterable[str] = (),
+        dropped: Counter[str] | None = None,
+    ) -> None:
         self._seen = {fingerprint(text) for text in seen}
         self._max_length = max_length
         self._shown = {fingerprint(text) for text in shown}
-        self.dropped: Counter[str] = Counter()
+        self.dropped: Counter[str] = Counter() if dropped is None else dropped
 
     def passes(self, text: str) -> bool:
         """Whether to try it; from then on it counts as seen."""
@@ -60,7 +66,7 @@ class Sieve:
             return "too long"
         if any(unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t" for c in text):
             return "control characters"  # a terminal would show another text than the model gets
-        if _REFUSAL.match(text):
+        if is_refusal(text):
             return "refusal"
         if "->" in text or fingerprint(text) in self._shown:
             return "example repeated"

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from promptopt.errors import BudgetExhaustedError, BudgetTooSmallError, ConfigError, ModelDownError
+from promptopt.errors import BudgetExhaustedError, BudgetTooSmallError, ConfigError, ModelDownError, OptimizerError
 from promptopt.evaluate import confirm as confirmation
 from promptopt.evaluate import stats
 from promptopt.evaluate.cells import Cell, FailurePolicy, Trial, paired
@@ -41,6 +41,7 @@ from promptopt.search.events import (
     RunStarted,
     TrialDone,
 )
+from promptopt.search.guards import Guard, Guards
 from promptopt.search.optimizer import Context, Optimizer
 from promptopt.search.result import Comparison, Result
 from promptopt.search.run import Run
@@ -60,6 +61,7 @@ class Job:
         optimizer_name: as the user wrote it.
         concurrency: cells in flight.
         start: parameters to begin from (default: the program's own); they are what the winner is compared with.
+        guards: what every candidate of the optimizer must keep.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Job:
     concurrency: int = 16
     start: Candidate | None = None
     level: float = 0.95
+    guards: Guards = field(default_factory=Guards)
 
 
 class Engine:
@@ -102,6 +105,7 @@ class Engine:
         self._cost = _CellCost(len(job.program.predictors()))
         self._failures: Counter[str] = Counter()
         self._trials: list[Trial] = []
+        self._dropped: dict[str, int] = {}
         budget.spent_before = run.seconds
         self._evaluator = Evaluator(
             job.program, job.metric, session, run.cells, job.policy, job.concurrency, budget, self._cell_done
@@ -119,6 +123,7 @@ class Engine:
         Raises:
             BudgetTooSmallError: before anything is spent.
             ModelDownError, StorageError, KeyboardInterrupt: what is on disk is whole; run again to go on.
+            OptimizerError: the optimizer asked for a candidate that the guards refuse.
         """
         self._tell(RunStarted(self._job.name, self._job.optimizer_name, self._run.resumed, self._run.cells.count))
         try:
@@ -153,6 +158,8 @@ class Engine:
         job, examples = self._job, self._search_examples
         last = self._stop_of_an_earlier_sitting()
         self._tell(PhaseStarted("search", None))
+        scored = [example for split in job.splits.all if split is not job.splits.demos for example in split.examples]
+        guard = Guard(job.guards, default, scored, job.splits.demos.examples)
         context = Context(
             job.description,
             job.program,
@@ -164,8 +171,10 @@ class Engine:
             self._complete,
             self._cells_left,
             baseline,
+            guard,
         )
         search = job.optimizer.start(context)
+        self._dropped = guard.counts()
         while True:
             room = None if last is None else last.trials - len(self._trials)
             if last is not None and room == 0:
@@ -175,9 +184,14 @@ class Engine:
                     asks = list(search.ask())
             except BudgetExhaustedError as stop:
                 return self._stopped(stop)
+            self._check_asks(asks, guard)
             if not asks:
+                self._dropped = guard.counts()
                 return "The optimizer had nothing more to try."
             trials, stopped = self._evaluate(asks[:room], examples)
+            # A rerun asks no more than it has trials for: what an ask dropped counts once a trial came of it.
+            if trials:
+                self._dropped = guard.counts()
             if stopped is not None:
                 return self._stopped(stopped)
             if last is not None and len(trials) < len(asks):
@@ -245,6 +259,7 @@ class Engine:
             cells=self._run.cells.count,
             saved=self._saved(default),
             failures=dict(sorted(self._failures.items())),
+            dropped=self._dropped,
             constrained=sum(constrained) / len(constrained) if constrained else None,
             seconds=self._budget.seconds,
             folder=self._run.folder,
@@ -273,6 +288,16 @@ class Engine:
         self._failures.update(trial.failures)
         self._cost.learn(trial)
         self._tell(TrialDone(number, trial))
+
+    def _check_asks(self, asks: Sequence[Ask], guard: Guard) -> None:
+        for ask in asks:
+            reason = guard.reason(ask.candidate)
+            if reason is not None:
+                raise OptimizerError(
+                    f"The optimizer {self._job.optimizer_name} asked for the candidate {ask.candidate.id}, which the "
+                    f"guards refuse ({reason}). An optimizer asks context.guard.passes(candidate) first; until it "
+                    "does, `guards` in the task file can switch most of them off. Nothing was paid for it."
+                )
 
     def _complete(self, requests: Sequence[Request], role: str = "proposer") -> list[Completion | Failure]:
         return self._run.ask(requests, role, self._budget)

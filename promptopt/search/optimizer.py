@@ -3,13 +3,14 @@
 An optimizer is a frozen dataclass of settings (its fields are the keys in a task file) with one method, ``start``. What
 that returns is asked and told in turn. It never evaluates, counts, stops or writes; all its randomness comes from
 ``context.seeds`` and all its model calls go through ``context.complete``; so rerunning it with the same recorded
-answers gives the same proposals, and no state of it is ever saved.
+answers gives the same proposals, and no state of it is ever saved. Whatever it makes, it asks ``context.guard`` first:
+the engine evaluates nothing that the guard refuses, and ends the run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from promptopt.evaluate.cells import Trial
@@ -18,6 +19,7 @@ from promptopt.lm.base import Completion, Request
 from promptopt.program.module import Module
 from promptopt.program.params import Candidate, Exemplars, Instruction
 from promptopt.records import Example, Failure
+from promptopt.search.guards import Guard
 from promptopt.seeds import Seeds
 
 
@@ -56,6 +58,8 @@ class Context:
         complete: calls to models.
         cells_left: what the search may still ask for.
         baseline: the default's trial on the whole search split.
+        guard: what may be asked for: ``guard.passes(candidate)``, which counts what it drops; an optimizer's own
+            filters count by ``guard.count(reason)``. By default all passes.
     """
 
     description: str
@@ -68,6 +72,7 @@ class Context:
     complete: Proposer
     cells_left: CellsLeft
     baseline: Trial
+    guard: Guard = field(default_factory=Guard)
 
     @property
     def search_size(self) -> int:
@@ -89,7 +94,7 @@ class Search(Protocol):
     """One search in progress."""
 
     def ask(self) -> Sequence[Ask]:
-        """Candidates to try next, in order; empty: the search is done."""
+        """Candidates to try next, in order, all of them passed by the guard; empty: the search is done."""
         ...
 
     def tell(self, trials: Sequence[Trial]) -> None:

@@ -67,6 +67,7 @@ class Result:
         cells: how many cells.
         saved: cells that a full evaluation of every candidate in the search would have cost on top.
         failures: by kind, over all cells of all trials.
+        dropped: proposals that were not evaluated, by reason: of the guards, and of the optimizer's own filters.
         seconds: of work, over all sittings.
         folder: the run folder.
     """
@@ -86,6 +87,7 @@ class Result:
     cells: int
     saved: int
     failures: Mapping[str, int]
+    dropped: Mapping[str, int]
     constrained: float | None
     seconds: float
     folder: Path
@@ -147,6 +149,7 @@ class Result:
             "cells": self.cells,
             "saved": self.saved,
             "failures": dict(self.failures),
+            "dropped": dict(self.dropped),
             "constrained": self.constrained,
             "seconds": round(self.seconds, 1),
             "folder": str(self.folder),

@@ -35,6 +35,8 @@ from promptopt.search.journal import Cells, JsonLines
 from promptopt.search.lock import FolderLock
 
 FORMAT = 1
+_OPTIONAL = ("start", "guards")
+"""Keys of an identity that are left out when they say what is usual: without them it is another run, too."""
 
 
 class Run:
@@ -160,9 +162,9 @@ class Run:
         wanted = {"format": FORMAT, **identity}
         if resumed:
             there = jsonio.loads(_read(path), str(path))
-            differs = [key for key in wanted if there.get(key) != wanted[key]]
+            differs = [key for key in {**dict.fromkeys(_OPTIONAL), **wanted} if there.get(key) != wanted.get(key)]
             if differs:
-                said = "; ".join(f"{key}: there {there.get(key)!r}, now {wanted[key]!r}" for key in differs)
+                said = "; ".join(f"{key}: there {there.get(key)!r}, now {wanted.get(key)!r}" for key in differs)
                 raise RunMismatchError(
                     f"{self.folder} holds another run ({said}). Choose another folder with --out, or remove it."
                 )

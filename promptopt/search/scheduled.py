@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from promptopt.evaluate.cells import Trial
-from promptopt.evaluate.fidelity import Fidelity, Setting, Table, Want, fidelity
+from promptopt.evaluate.fidelity import Fidelity, Full, Setting, Table, Want, fidelity
 from promptopt.program.params import Candidate
 from promptopt.search.optimizer import Ask, Context, Search
 
@@ -28,7 +28,7 @@ def scheduled(search: Search, setting: Setting | Fidelity, context: Context) -> 
         ConfigError: no such fidelity, or a setting of it is wrong.
     """
     chosen = fidelity(setting)
-    return search if setting == "full" else _Scheduled(search, chosen, context)
+    return search if isinstance(chosen, Full) else _Scheduled(search, chosen, context)
 
 
 class _Scheduled:
@@ -66,7 +66,7 @@ class _Scheduled:
                 self._schedule.arrive(len(new))
 
     def tell(self, trials: Sequence[Trial]) -> None:
-        for want, trial in zip(self._wanted, trials, strict=True):
+        for want, trial in zip(self._wanted, trials, strict=False):  # fewer when the budget ended
             self._trials[want.arm] = trial
             # A trial has all cells of its candidate, by place; the new ones among them are news to the schedule.
             places = _places(self._table, want)

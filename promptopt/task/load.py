@@ -32,7 +32,7 @@ from promptopt.task.dataset import (
 from promptopt.task.problems import Problem, Problems, SeveralError, as_error, placed, quote, tidy
 from promptopt.task.settings import check_settings as check_settings
 from promptopt.task.splits import Sizes, make_splits
-from promptopt.task.task import BudgetSpec, FailureSpec, OptimizerSpec, Task
+from promptopt.task.task import BudgetSpec, FailureSpec, Guards, OptimizerSpec, Task
 from promptopt.task.usercode import Code, call_user, is_reference, load_code
 from promptopt.task.yamlio import Node
 
@@ -265,6 +265,7 @@ def _finish(draft: _Draft) -> tuple[Task, tuple[str, ...]]:
         budget=BudgetSpec(file.budget.calls, file.budget.tokens, file.budget.usd, file.budget.minutes),
         failures=failures,
         instructions=tuple(file.instructions),
+        guards=Guards(**file.guards.model_dump()),
         seed=file.seed,
         cache=file.cache if file.cache in ("shared", "run") else str((draft.path.parent / file.cache).absolute()),
         digest=_digest(draft, splits),

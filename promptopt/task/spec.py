@@ -280,6 +280,26 @@ class FailuresFile(_Keys):
     )
 
 
+class GuardsFile(_Keys):
+    """What a proposed instruction must keep; one that does not is dropped before a call is paid for it."""
+
+    copied_words: Natural = Field(
+        default=8,
+        description="So many words in a row, shared with a search, confirm or test row, make an instruction a copy of "
+        "it; so does a whole input of 4 words or more. 0: off.",
+    )
+    placeholders: bool = Field(
+        default=True, description="Whether the {placeholders} of the default must be there, and no others."
+    )
+    refusals: bool = Field(default=True, description="Whether refusals and texts without a word are dropped.")
+    max_length: Natural = Field(
+        default=2000, description="Most characters, or those of the default where it has more. 0: off."
+    )
+    growth: Annotated[float, Field(ge=0)] = Field(
+        default=0.0, description="Most times the default's length, above 400 characters. 0: off."
+    )
+
+
 class TaskFile(_Keys):
     """A task: what is to be improved, on which data, by which measure, with which models."""
 
@@ -301,6 +321,10 @@ class TaskFile(_Keys):
         Annotated[Text, Tag(_TEXT)] | Annotated[OptimizerFile, Tag(_MAPPING)], Discriminator(_form)
     ] = Field(default="opro", description="A name, or {name: …, settings}.")
     instructions: list[Text] = Field(default_factory=list, description="Instructions of yours to start from.")
+    guards: GuardsFile = Field(
+        default_factory=lambda: GuardsFile(),
+        description="What a proposed instruction must keep, before it is paid for.",
+    )
     budget: BudgetFile = Field(default_factory=lambda: BudgetFile(), description="What a run may spend.")
     failures: FailuresFile = Field(default_factory=lambda: FailuresFile(), description="What unusable answers score.")
     seed: int = Field(default=0, description="For everything that is drawn. 0 is a seed like any other.")

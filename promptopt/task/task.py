@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from promptopt.errors import ConfigError
 from promptopt.lm.spec import ModelSpec
 from promptopt.task.dataset import Splits
 
@@ -56,6 +57,35 @@ class FailureSpec:
 
 
 @dataclass(frozen=True)
+class Guards:
+    """What a proposed candidate must keep; one that does not is dropped before a call is paid for it.
+
+    Args:
+        copied_words: so many words in a row, shared with an input or target of a search, confirm or test row, make an
+            instruction a copy; so does a whole input of 4 words or more. 0: not looked for.
+        placeholders: whether an instruction must have the ``{placeholders}`` of the default there, and no others.
+        refusals: whether refusals and texts without a word are dropped.
+        max_length: most characters of an instruction, or those of the default where it has more. 0: no limit.
+        growth: most times the default's length, above 400 characters. 0: no limit.
+
+    Raises:
+        ConfigError: a number is negative or not finite.
+    """
+
+    copied_words: int = 8
+    placeholders: bool = True
+    refusals: bool = True
+    max_length: int = 2000
+    growth: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("copied_words", "max_length", "growth"):
+            value = getattr(self, name)
+            if not 0 <= value < float("inf"):
+                raise ConfigError(f"Expected guards.{name} of at least 0 (0: off), got {value}.")
+
+
+@dataclass(frozen=True)
 class Task:
     """Program, data, metric and models, with the settings of a run.
 
@@ -71,6 +101,7 @@ class Task:
         budget: what a run may spend.
         failures: what unusable answers score.
         instructions: the user's own, to start from.
+        guards: what proposed candidates must keep.
         seed: for everything that is drawn.
         cache: ``shared``, ``run`` or an absolute path.
         digest: sha256 over what is to be solved: splits, program, metric, models, instructions, failure policy; not
@@ -88,6 +119,7 @@ class Task:
     budget: BudgetSpec = field(default_factory=BudgetSpec)
     failures: FailureSpec = field(default_factory=FailureSpec)
     instructions: tuple[str, ...] = ()
+    guards: Guards = field(default_factory=Guards)
     seed: int = 0
     cache: str = "shared"
     digest: str = ""

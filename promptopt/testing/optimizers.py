@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,10 @@ from promptopt.errors import ConfigError
 from promptopt.evaluate.cells import Trial
 from promptopt.lm.base import Completion, Request
 from promptopt.lm.scripted import ScriptedLM
-from promptopt.program.params import Candidate, Origin
+from promptopt.program.params import Origin
 from promptopt.records import Failure
 from promptopt.search.budget import Limits
-from promptopt.search.optimizer import Context, Optimizer
+from promptopt.search.optimizer import Ask, Context, Optimizer
 from promptopt.search.result import Result
 from promptopt.seeds import Seeds
 from promptopt.task.settings import check_settings
@@ -77,6 +78,7 @@ class OptimizerContract:
         trials = (tmp_path / "trials.jsonl").read_bytes()
         assert sum(usage.calls for usage in first.paid.values()) <= calls
         again = self.run(tmp_path, Limits(calls=calls))
+        assert again.dropped == first.dropped
         assert (tmp_path / "trials.jsonl").read_bytes() == trials
         assert sum(usage.calls for usage in again.paid.values()) == 0
 
@@ -105,13 +107,31 @@ class OptimizerContract:
         self.run(tmp_path / "ties", task=ScriptedLM(lambda _: "wrong", digest="scripted/ties"))
         self.run(tmp_path / "empty", task=ScriptedLM(lambda _: "", digest="scripted/empty"))
 
+    def test_the_guard_is_asked_before_the_engine_is(self, tmp_path: Path) -> None:
+        # The engine ends the run of an optimizer that asks for what the guards refuse.
+        task, model = toy(_quality, splits=splits(12, 16, 8, 8, before="one two three four five six seven "))
+        row = str(task.splits.confirm.examples[0].inputs["word"])
+        refused = (f"Think of: {row}", "I'm sorry, I can't.", "Use {no_such_place} here.", "Go on. " * 400)
+        task = replace(task, instructions=(*refused, *self.seeds))
+
+        def propose(request: Request) -> str:
+            number = (request.seed or 0) % 5
+            return f"<INS>{refused[number]}</INS>" if number < len(refused) else _propose(request)
+
+        proposer = ScriptedLM(propose, digest="scripted/refused")
+        backends = {"task": model, "proposer": proposer}
+        first = optimize(task, optimizer=self.optimizer(), out=tmp_path, backends=backends)
+        again = optimize(task, optimizer=self.optimizer(), out=tmp_path, backends=backends)
+        assert again.dropped == first.dropped
+
     def test_trials_without_a_score_and_an_empty_tell(self) -> None:
         task, _ = toy(_quality, splits=splits(demos=12, search=16), instructions=tuple(self.seeds))
         default = task.program.default()
-        ids = tuple(example.id for example in task.splits.search.examples)
+        examples = task.splits.search.examples
 
-        def trial(candidate: Candidate, n: int | None) -> Trial:
-            return Trial(candidate, "search", ids[:n], (None,) * len(ids[:n]), {"server": 1}, {})
+        def trial(ask: Ask) -> Trial:
+            ids = tuple(example.id for example in ask.of(examples))
+            return Trial(ask.candidate, "search", ids, (None,) * len(ids), {"server": 1}, {})
 
         def complete(requests: Sequence[Request], role: str = "proposer") -> list[Completion | Failure]:  # noqa: ARG001
             return [Completion(_propose(request)) for request in requests]
@@ -126,7 +146,7 @@ class OptimizerContract:
             Seeds(0),
             complete,
             lambda: None,
-            trial(default, None),
+            trial(Ask(default)),
         )
         search = self.optimizer().start(context)
         for _ in range(1000):
@@ -135,7 +155,7 @@ class OptimizerContract:
                 return
             assert all(ask.candidate.values.keys() == default.values.keys() for ask in asks)
             assert all(isinstance(ask.candidate.origin, Origin) for ask in asks)
-            search.tell([trial(ask.candidate, ask.n) for ask in asks])
+            search.tell([trial(ask) for ask in asks])
         raise AssertionError("asked 1,000 times and not done")
 
     def test_settings_are_a_frozen_dataclass_that_yaml_can_write(self) -> None:

@@ -15,16 +15,18 @@ from promptopt.task.dataset import ConfirmSplit, DemoSplit, SearchSplit, Splits,
 from promptopt.task.task import Task
 
 
-def examples(first: int, last: int) -> tuple[Example, ...]:
-    """``word 3`` → ``right 3``, for numbers in ``range(first, last)``."""
-    return tuple(Example(f"e{i}", {"word": f"word {i}"}, f"right {i}") for i in range(first, last))
+def examples(first: int, last: int, before: str = "") -> tuple[Example, ...]:
+    """``word 3`` → ``right 3``, for numbers in ``range(first, last)``; ``before`` stands at the head of every input."""
+    return tuple(Example(f"e{i}", {"word": f"{before}word {i}"}, f"right {i}") for i in range(first, last))
 
 
-def splits(demos: int = 10, search: int = 20, confirm: int = 20, test: int = 20) -> Splits:
-    """Consecutive numbers: demos first, test last; ``test=0``: no test split."""
+def splits(demos: int = 10, search: int = 20, confirm: int = 20, test: int = 20, before: str = "") -> Splits:
+    """Consecutive numbers: demos first, test last; ``test=0``: no test split. ``before`` as in ``examples``."""
     a, b, c = demos, demos + search, demos + search + confirm
-    held = TestSplit(examples(c, c + test)) if test else None
-    return Splits(DemoSplit(examples(0, a)), SearchSplit(examples(a, b)), ConfirmSplit(examples(b, c)), held)
+    parts = [examples(first, last, before) for first, last in ((0, a), (a, b), (b, c), (c, c + test))]
+    return Splits(
+        DemoSplit(parts[0]), SearchSplit(parts[1]), ConfirmSplit(parts[2]), TestSplit(parts[3]) if test else None
+    )
 
 
 def toy(quality: Callable[[str], float], *, instruction: str = "start", **settings: Any) -> tuple[Task, ScriptedLM]:

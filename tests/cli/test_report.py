@@ -1,6 +1,7 @@
 """What a run says at its end, and before it has one."""
 
 import json
+import re
 
 import pytest
 
@@ -93,6 +94,31 @@ def test_costs_are_told_by_role_and_what_was_paid(promptopt, folder):
     out = promptopt("optimize", "task.yaml", "--out", "run", "--quiet")[1]
     assert "calls charged, 0 paid in the last sitting" in out
     assert "  task" in out
+
+
+def test_what_was_dropped_is_told_in_one_line_and_only_if_anything_was(promptopt, folder, change):
+    assert "before paying" not in promptopt("optimize", "task.yaml", "--out", "none")[1]
+    own = ["I am sorry, I cannot.", "Do {this}.", "Do {that}.", "Do it in upper case."]
+    change("[Write it in upper case letters.]", json.dumps(own))
+    out = promptopt("optimize", "task.yaml", "--out", "run", "--set", "optimizer=best_of_seeds")[1]
+    assert re.search(r"dropped +before paying: 2 new placeholder, 1 refusal\n", out)
+    assert json.loads(promptopt("show", "run", "--json")[1])["result"]["dropped"] == {
+        "new placeholder": 2,
+        "refusal": 1,
+    }
+    # Runs of earlier versions do not say.
+    written = json.loads((folder / "run" / "result.json").read_text())
+    del written["dropped"]
+    (folder / "run" / "result.json").write_text(json.dumps(written))
+    code, out, _ = promptopt("show", "run")
+    assert code == 0
+    assert "before paying" not in out
+
+
+def test_validate_says_what_the_guards_are(promptopt, change):
+    assert "guards: copied_words 8, placeholders True" in promptopt("validate", "task.yaml")[1]
+    change("cache: run", "cache: run\nguards: {growth: 3}")
+    assert json.loads(promptopt("validate", "task.yaml", "--json")[1])[0]["guards"]["growth"] == 3.0
 
 
 def test_a_folder_that_was_moved_names_itself(promptopt, folder):

@@ -10,10 +10,21 @@ from promptopt.optimizers.random_search import RandomSearch
 from promptopt.testing.optimizers import OptimizerContract
 
 SHORT = {
-    "ape": [Ape(proposals=5, first=4, keep=2, sets=1), Ape(proposals=3, shots=0, rephrase=1, first=4)],
+    "ape": [
+        Ape(proposals=5, first=4, keep=2, sets=1),
+        Ape(proposals=3, shots=0, rephrase=1, first=4),
+        Ape(proposals=4, sets=1, evaluation={"name": "halving", "first": 4}),
+    ],
     "best_of_seeds": [BestOfSeeds()],
-    "opro": [Opro(steps=2, per_step=3), Opro(steps=2, per_step=2, fidelity="reference")],
-    "random_search": [RandomSearch(trials=4)],
+    "opro": [
+        Opro(steps=2, per_step=3),
+        Opro(steps=2, per_step=2, fidelity="reference"),
+        Opro(steps=2, per_step=3, evaluation={"name": "race", "block": 4}),
+    ],
+    "random_search": [
+        RandomSearch(trials=4),
+        RandomSearch(trials=6, evaluation={"name": "minibatch", "size": 5, "full_every": 2}),
+    ],
 }
 
 

@@ -9,6 +9,7 @@ from promptopt.errors import ConfigError
 from promptopt.lm.scripted import ScriptedLM
 from promptopt.optimizers.opro import Opro
 from promptopt.records import Failure
+from promptopt.task.task import Guards
 from promptopt.testing.toy import splits, toy
 
 
@@ -120,10 +121,13 @@ def test_a_reply_without_delimiters_is_dropped_when_fixed_and_kept_whole_in_the_
     sorry = Recorder(lambda n: f"**sorry**, I can't help with {n}.")
     fixed, _, _ = run(tmp_path, Opro(steps=1, per_step=2), sorry, "fixed")
     assert fixed.trials == 2  # the default on search and confirm
-    reference, _, _ = run(tmp_path, Opro(steps=1, per_step=2, fidelity="reference"), sorry, "reference")
+    as_coded, kept = Opro(steps=1, per_step=2, fidelity="reference"), Guards(refusals=False)
+    reference, _, _ = run(tmp_path, as_coded, sorry, "reference", guards=kept)
     lines = (tmp_path / "reference" / "trials.jsonl").read_text()
     assert "Sorry, I can't help with" in lines  # kept, without the bold marks and with a capital
     assert reference.trials > 2
+    guarded, _, _ = run(tmp_path, as_coded, Recorder(sorry.reply), "guarded")
+    assert (guarded.trials, guarded.dropped) == (2, {"refusal": 2})
 
 
 @pytest.mark.parametrize(

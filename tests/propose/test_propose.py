@@ -1,5 +1,7 @@
 """What is said to proposers: golden prompts; what comes back: cleaned and sieved."""
 
+from collections import Counter
+
 import pytest
 
 from promptopt.program.signature import Signature
@@ -111,6 +113,12 @@ def test_the_sieve_drops_with_a_reason_and_passes_once():
         "example repeated": 1,
         "control characters": 1,
     }
+
+
+def test_the_sieve_counts_where_it_is_told_to():
+    dropped = Counter({"refusal": 1})
+    assert not Sieve(dropped=dropped).passes("")
+    assert dropped == {"refusal": 1, "empty": 1}
 
 
 def test_fingerprints_ignore_case_space_and_unicode_form():

@@ -96,7 +96,7 @@ HOSTILE = (
 )  # fmt: skip
 KEYS = (
     "name", "description", "program", "data", "splits", "metric", "models", "optimizer", "instructions",
-    "budget", "failures", "seed", "cache", "train", "test", "input", "target", "targets", "limit", "code",
+    "budget", "failures", "guards", "seed", "cache", "train", "test", "input", "target", "targets", "limit", "code",
     "args", "hub", "config", "split", "id", "base_url", "key", "generate", "temperature", "max_tokens", "stop",
     "extra", "price", "rubric", "field", "take", "choices", "format", "reasoning", "output", "demos", "search",
     "<text>", "<mapping>", "[key]", "__init__", "",

@@ -15,7 +15,7 @@ from promptopt.metrics.judge import Judge
 from promptopt.program.module import Module
 from promptopt.program.predict import Predict
 from promptopt.task.load import load_task, parse_override, validate
-from promptopt.task.task import Task
+from promptopt.task.task import Guards, Task
 
 SECRET = "hunter2-very-secret"
 PROGRAM = 'program: {input: word, output: antonym, instruction: "Write the opposite."}'
@@ -69,6 +69,17 @@ def test_defaults(folder: Path) -> None:
     assert task.seed == 0
     assert task.cache == "shared"
     assert "opposite" not in str(task.program.default()["instruction"])
+
+
+def test_guards(load) -> None:
+    assert load().guards == Guards()
+    made = load(
+        ("seed: 0", "guards: {copied_words: 0, placeholders: false, refusals: false, max_length: 9, growth: 2}")
+    )
+    assert made.guards == Guards(0, False, False, 9, 2.0)
+    assert load(overrides={"guards.max_length": 50}).guards == Guards(max_length=50)
+    # How to search is no part of what is to be solved.
+    assert made.digest == load().digest
 
 
 def test_all_problems_are_told_at_once(load) -> None:
@@ -149,6 +160,21 @@ def test_problems_with_files_are_told_at_once(load) -> None:
         ("seed: 0", "seed:", 11, "Expected a whole number, got nothing"),
         ("seed: 0", "seed: 2026-01-01", 11, "got '2026-01-01'"),
         ("seed: 0", "failures: {score: excluded}", 11, "failures.score"),
+        (
+            "seed: 0",
+            "guards: {copied_word: 5}",
+            11,
+            "Unknown key 'copied_word' in 'guards'. Did you mean 'copied_words'",
+        ),
+        ("seed: 0", "guards: {copied_words: -1}", 11, "guards.copied_words: Expected at least 0"),
+        ("seed: 0", "guards: {copied_words: 2.5}", 11, "guards.copied_words: Expected a whole number"),
+        ("seed: 0", "guards: {max_length: long}", 11, "guards.max_length: Expected a whole number, got 'long'"),
+        ("seed: 0", "guards: {growth: -0.5}", 11, "guards.growth: Expected at least 0"),
+        ("seed: 0", "guards: {growth: .inf}", 11, "Expected a finite number"),
+        ("seed: 0", "guards: {refusals: 1}", 11, "guards.refusals: Expected true or false"),
+        ("seed: 0", "guards: {placeholders: off}", 11, "Only true and false are booleans"),
+        ("seed: 0", "guards: false", 11, "guards: Expected a mapping, got false"),
+        ("seed: 0", "gaurds: {growth: 2}", 11, "Did you mean 'guards'"),
         ("seed: 0", "cache: 1", 11, "Write it in quotes"),
         ("seed: 0", "instructions: one", 11, "Expected a list"),
         ("seed: 0", "instructions: ['']", 11, "some text"),
