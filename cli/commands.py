@@ -5,7 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from . import evaluate, init, ls, models, optimize, plan, render, schema, show, validate
+from . import (
+    bench_ls,
+    bench_record,
+    bench_replay,
+    evaluate,
+    init,
+    ls,
+    models,
+    optimize,
+    plan,
+    render,
+    schema,
+    show,
+    validate,
+)
 
 
 @dataclass(frozen=True)
@@ -28,4 +42,26 @@ COMMANDS = (
     Command("init", "Write a small task to start from.", init.init),
     Command("models", "Local models: ls, pull, path, verify, rm.", models.models),
     Command("schema", "The JSON Schema of task files, for editors.", schema.schema),
+)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Commands under one word."""
+
+    name: str
+    help: str
+    commands: tuple[Command, ...]
+
+
+GROUPS = (
+    Group(
+        "bench",
+        "Compare search strategies without a model, on recorded matrices.",
+        (
+            Command("ls", "List recorded matrices and made-up landscapes.", bench_ls.ls),
+            Command("record", "Record a matrix with a real model: candidates × examples.", bench_record.record),
+            Command("replay", "Play strategies on matrices: score against cells paid.", bench_replay.replay),
+        ),
+    ),
 )

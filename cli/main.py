@@ -16,17 +16,26 @@ import typer
 from . import commands
 
 _INTERRUPTED = 130
-app = typer.Typer(
-    name="promptopt",
-    help="Better prompts for fewer LM calls, with honest statistics.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-for command in commands.COMMANDS:
-    app.command(command.name, help=command.help)(command.function)
+
+
+def _app(name: str, help_: str, table: Sequence[commands.Command]) -> typer.Typer:
+    made = typer.Typer(
+        name=name,
+        help=help_,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    for command in table:
+        made.command(command.name, help=command.help)(command.function)
+    return made
+
+
+app = _app("promptopt", "Better prompts for fewer LM calls, with honest statistics.", commands.COMMANDS)
+for group in commands.GROUPS:
+    app.add_typer(_app(group.name, group.help, group.commands))
 
 
 def _version(wanted: bool) -> None:

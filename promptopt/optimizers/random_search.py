@@ -57,9 +57,7 @@ class _Search:
         # In full one at a time, as the budget may end the search anywhere; else all together, to compete.
         most = 1 if self._settings.evaluation == "full" else self._settings.trials
         asks: list[Ask] = []
-        while (
-            len(asks) < most and self._made < self._settings.trials and self._draws < self._settings.trials * _TRIES
-        ):
+        while len(asks) < most and self._made < self._settings.trials and self._draws < self._settings.trials * _TRIES:
             candidate = self._draw(self._draws)
             self._draws += 1
             if candidate.id not in self._seen:

@@ -15,7 +15,7 @@ from scipy.stats import binomtest
 from promptopt.api import optimize
 from promptopt.errors import ConfigError
 from promptopt.evaluate.cells import Trial, adjusted_mean
-from promptopt.evaluate.fidelity import fidelity
+from promptopt.evaluate.fidelity import Table, fidelity
 from promptopt.lm.scripted import ScriptedLM
 from promptopt.optimizers.ape import Ape
 from promptopt.optimizers.opro import Opro
@@ -25,6 +25,7 @@ from promptopt.records import Failure
 from promptopt.search.budget import Limits
 from promptopt.search.optimizer import Ask
 from promptopt.search.scheduled import scheduled
+from promptopt.seeds import Seeds
 from promptopt.testing.toy import splits, toy
 
 EVALUATIONS = {
@@ -163,8 +164,7 @@ def test_cut_and_rerun_gives_the_same_bytes(tmp_path, optimizer, evaluation):
     assert 0 < lm.calls <= calls - kept, "no recorded cell is paid twice"
 
 
-@pytest.mark.parametrize("evaluation", SHORT)
-@pytest.mark.parametrize("calls", [215, 300])
+@pytest.mark.parametrize(("evaluation", "calls"), [*((name, 300) for name in SHORT), ("race", 215)])
 def test_a_budget_that_ends_in_the_middle_gives_a_result_and_the_same_again(tmp_path, evaluation, calls):
     settings, budget = OPTIMIZERS["random_search"](EVALUATIONS[evaluation]), Limits(calls=calls)
     first, trials, lm = run(tmp_path, settings, budget=budget)
@@ -197,6 +197,8 @@ def test_a_candidate_whose_calls_all_fail_is_left_behind(tmp_path, optimizer, ev
     assert failed
     assert all(t["mean"] is None and t["n"] == 0 for t in failed)
     assert quality(result.winner.text("instruction")) == 0.5
+    if evaluation == "halving":
+        assert all(len(t["cells"]) == 8 for t in failed), "without a score it is no better than wrong"
     assert {t["split"] for t in failed} == {"search"}
 
 
@@ -228,6 +230,37 @@ class Asks:
                 outer.told.append(list(trials))
 
         return scheduled(Search(), self.evaluation, context)
+
+
+@pytest.mark.parametrize("evaluation", SHORT)
+def test_a_run_gives_the_cells_that_the_schedule_gives_on_the_same_scores(tmp_path, evaluation):
+    """Sixteen candidates in two rounds, whose answers are luck: one example put in another's place would show."""
+
+    def score(text, number):
+        return random.Random(f"{text} {number}").random() < quality(text)
+
+    def reply(request):
+        number = int(request.messages[-1][1].split()[-1])
+        return f"right {number}" if score(request.messages[0][1], number) else "wrong"
+
+    texts = tuple(f"Number {i} in way {30 + i}." for i in range(16))
+    _, trials, _ = run(tmp_path, Asks((texts[:10], texts[10:]), EVALUATIONS[evaluation], []), ScriptedLM(reply))
+    order = [example for example, _ in trials[0]["cells"]]
+    scores = np.array([[score(t, int(e[1:])) for e in order] for t in ("Begin in way 30.", *texts)], dtype=float)
+    table = Table(SEARCH)
+    table.add(1)
+    table.put(0, np.arange(SEARCH), scores[0])
+    schedule = fidelity(EVALUATIONS[evaluation]).schedule(table, Seeds(0).rng("evaluation"))
+    expected = []
+    for arms in (10, 6):
+        schedule.arrive(arms)
+        while wants := schedule.wants():
+            for want in wants:
+                schedule.tell(want.arm, want.places, scores[want.arm, want.places])
+                known = [order[place] for place in np.flatnonzero(table.asked[want.arm])]
+                expected.append((texts[want.arm - 1], known))
+    got = [t for t in trials if t["split"] == "search"][1:]
+    assert [(t["candidate"]["values"]["instruction"], [e for e, _ in t["cells"]]) for t in got] == expected
 
 
 @pytest.mark.parametrize("evaluation", SHORT)
