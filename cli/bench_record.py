@@ -24,8 +24,8 @@ def record(
     examples: Annotated[int | None, typer.Option(min=1, help="So many search examples; default: the task's.")] = None,
     instructions: Annotated[int, typer.Option(min=1, help="Different ones, the default among them.")] = 8,
     sets: Annotated[int, typer.Option(min=1, help="Exemplar sets for each instruction, the empty one among them.")] = 6,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Default: <task>.matrix.json.")] = None,
-    folder: Annotated[Path | None, typer.Option(help="The run folder; default: runs/bench-<task>-<digest>.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder; default: runs/bench-<task>-<digest>.")] = None,
+    matrix: Annotated[Path | None, typer.Option(metavar="FILE", help="Default: <task>.matrix.json.")] = None,
     calls: Annotated[int | None, typer.Option(min=1, help="Budget in calls.")] = None,
     usd: Annotated[float | None, typer.Option(min=0.0, help="Budget in US dollars.")] = None,
     minutes: Annotated[float | None, typer.Option(min=0.0, help="Budget in minutes.")] = None,
@@ -52,28 +52,28 @@ def record(
 
     if usd is not None and not any(spec.price.charges for spec in loaded.models.values()):
         raise ConfigError("--usd needs a price: add price: {input: …, output: …} (USD a million tokens) to a model.")
-    path = out or Path(f"{loaded.name}.matrix.json")
+    path = matrix or Path(f"{loaded.name}.matrix.json")
     grid = [instructions, sets]
-    run = folder or Path("runs") / f"bench-{loaded.name}-{jsonio.digest([loaded.digest, loaded.seed, grid])[:8]}"
+    folder = out or Path("runs") / f"bench-{loaded.name}-{jsonio.digest([loaded.digest, loaded.seed, grid])[:8]}"
     fetch_models(loaded, quiet)
     with _Watching(instructions * sets * len(loaded.splits.search.examples), quiet or json) as watch:
-        matrix = record_matrix(
+        made = record_matrix(
             loaded,
-            run,
+            folder,
             instructions=instructions,
             sets=sets,
             limits=Limits(calls=calls, usd=usd, minutes=minutes),
             about={"command": _command(task, examples, instructions, sets, seed, set_)},
             watch=watch,
         )
-    matrix.save(path)
-    means = matrix.means.tolist()
+    made.save(path)
+    means = made.means.tolist()
     if json:
-        document = {"file": str(path), "folder": str(run), "task": matrix.task, "model": matrix.model}
-        options.print_json({**document, "examples": len(matrix.examples), "means": means})
+        document = {"file": str(path), "folder": str(folder), "task": made.task, "model": made.model}
+        options.print_json({**document, "examples": len(made.examples), "means": means})
         return
     told = console()
-    told.print(f"{len(means)} candidates × {len(matrix.examples)} examples in {safe(path)}", soft_wrap=True)
+    told.print(f"{len(means)} candidates × {len(made.examples)} examples in {safe(path)}", soft_wrap=True)
     told.print(f"  default {percent(means[0])}, best {percent(max(means))}, worst {percent(min(means))}")
 
 

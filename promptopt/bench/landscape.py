@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
-from promptopt.bench.matrix import Matrix, mean_scores
+from promptopt.bench.matrix import Matrix
 from promptopt.errors import ConfigError
+from promptopt.evaluate.fidelity import mean_scores
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

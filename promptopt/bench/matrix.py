@@ -22,6 +22,7 @@ import numpy as np
 
 from promptopt import jsonio
 from promptopt.errors import ConfigError, StorageError, UnknownNameError
+from promptopt.evaluate.fidelity import mean_scores
 from promptopt.program.params import Candidate, Exemplar, Origin, Value
 
 if TYPE_CHECKING:
@@ -187,13 +188,6 @@ class Matrix:
 
 
 _DAMAGES = (KeyError, TypeError, ValueError, IndexError, AttributeError, zlib.error, binascii.Error)
-
-
-def mean_scores(scores: Floats) -> Floats:
-    """The mean of each row; NaN of a row of NaN."""
-    n = (~np.isnan(scores)).sum(axis=1)
-    means: Floats = np.divide(np.nansum(scores, axis=1), n, out=np.full(len(scores), np.nan), where=n > 0)
-    return means
 
 
 def load_matrix(path: Path) -> Matrix:

@@ -84,11 +84,14 @@ class Table:
 
     def means(self) -> Floats:
         """(K,), over what is known of each; NaN where nothing is."""
-        known = ~np.isnan(self.scores)
-        n = known.sum(axis=1)
-        sums = np.where(known, self.scores, 0.0).sum(axis=1)
-        means: Floats = np.divide(sums, n, out=np.full(self.arms, np.nan), where=n > 0)
-        return means
+        return mean_scores(self.scores)
+
+
+def mean_scores(scores: Floats) -> Floats:
+    """The mean of each row over what is known; NaN of a row of NaN."""
+    n = (~np.isnan(scores)).sum(axis=1)
+    means: Floats = np.divide(np.nansum(scores, axis=1), n, out=np.full(len(scores), np.nan), where=n > 0)
+    return means
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,8 +283,10 @@ class _Halving(_Base):
             if chosen:
                 for arm in chosen:
                     self._level[arm] = rung + 1
-                wants = [self._rest(arm, self._sizes[rung]) for arm in chosen]
-                return [want for want in wants if want is not None]
+                rests = [self._rest(arm, self._sizes[rung]) for arm in chosen]
+                wants = [want for want in rests if want is not None]
+                if wants:
+                    return wants
         return []
 
     def best(self) -> int:
@@ -292,10 +297,11 @@ class _Halving(_Base):
         here = [arm for arm in range(1, self.table.arms) if self._level[arm] == rung]
         if rung == 0 or not here:
             return here
-        # Ranked by the cells that all of them have: those of the rung below.
+        # Ranked by the cells that all of them have: those of the rung below. A failure that is left out says nothing of
+        # a candidate; one of whom nothing at all is known ranks as if all were wrong.
         reached = [arm for arm in range(1, self.table.arms) if self._level[arm] >= rung]
-        prefix = np.nan_to_num(self.table.scores[reached, : self._sizes[rung - 1]]).mean(axis=1)
-        order = sorted(range(len(reached)), key=lambda i: (-prefix[i], reached[i]))
+        known = np.nan_to_num(mean_scores(self.table.scores[reached, : self._sizes[rung - 1]]))
+        order = sorted(range(len(reached)), key=lambda i: (-known[i], reached[i]))
         most = max(self._settings.least, math.ceil(len(reached) / self._settings.eta))
         return [reached[i] for i in order[:most] if self._level[reached[i]] == rung]
 

@@ -173,9 +173,8 @@ class _Model:
         self._model = model.to(self._device).eval()
         ends = model.generation_config.eos_token_id
         self._ends = {*(ends if isinstance(ends, list) else [ends]), self._tokenizer.eos_token_id} - {None}
-        self._ends |= {
-            i for i in map(self._tokenizer.convert_tokens_to_ids, ("<|im_end|>", "<|endoftext|>", "<end_of_turn>")) if i
-        }
+        known = self._tokenizer.get_vocab()  # asked for a token that it does not have, it would give "unknown"
+        self._ends |= {known[end] for end in ("<|im_end|>", "<|endoftext|>", "<end_of_turn>") if end in known}
         self._context = int(getattr(model.config, "max_position_embeddings", 4096))
         self._prefix: list[int] = []
         self._past: list[tuple[Any, Any]] = []
@@ -306,7 +305,7 @@ class _Model:
         return self._torch.Generator().manual_seed(seed % 2**63)
 
     def _sampled(self, logits: Any, temperature: float, generator: Any) -> int:
-        top, ids = logits.cpu().topk(_TOP_K)
+        top, ids = logits.cpu().topk(min(_TOP_K, logits.numel()))
         shares = (top / temperature).softmax(-1)
         shares = shares * ((shares.cumsum(-1) - shares) < _TOP_P)
         return int(ids[self._torch.multinomial(shares, 1, generator=generator)])

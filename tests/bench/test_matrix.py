@@ -9,37 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
-from promptopt.bench.matrix import Matrix, load_matrix, matrix_path, shipped
+from promptopt.bench.matrix import load_matrix, matrix_path, shipped
 from promptopt.errors import ConfigError, StorageError, UnknownNameError
-from promptopt.program.params import Candidate, Exemplar, Origin
 
 DEVELOPMENT = {"plural", "past_tense", "number_words", "second_letter", "title_case", "units", "antonyms"}
-
-
-def matrix(scores, **changes):
-    scores = np.asarray(scores, dtype=float)
-    k, n = scores.shape
-    rng = np.random.default_rng(0)
-    shots = (Exemplar({"word": "cat"}, {"plural": "cats"}),)
-    candidates = tuple(
-        Candidate(
-            {"instruction": f"Way {i // 2}", "exemplars": shots if i % 2 else ()},
-            origin=Origin("bench", i, f"note {i}"),
-        )
-        for i in range(k)
-    )
-    content = {
-        "task": "made",
-        "model": "scripted/none",
-        "about": {"command": "promptopt bench record made"},
-        "candidates": candidates,
-        "examples": tuple(f"e{i}" for i in range(n)),
-        "scores": scores,
-        "prompt_tokens": rng.integers(0, 3000, scores.shape),
-        "completion_tokens": rng.integers(0, 60, scores.shape),
-        "embeddings": np.eye(k, 4, dtype=np.float32),
-    }
-    return Matrix(**{**content, **changes})
 
 
 @settings(max_examples=60)
@@ -50,7 +23,7 @@ def matrix(scores, **changes):
         elements=st.one_of(st.sampled_from([0.0, 1.0]), st.floats(0, 1), st.just(float("nan"))),
     )
 )
-def test_a_file_holds_what_was_recorded(tmp_path_factory, scores):
+def test_a_file_holds_what_was_recorded(tmp_path_factory, matrix, scores):
     made = matrix(scores)
     path = tmp_path_factory.mktemp("m") / "made.json"
     made.save(path)
@@ -66,7 +39,7 @@ def test_a_file_holds_what_was_recorded(tmp_path_factory, scores):
     np.testing.assert_allclose(read.embeddings, made.embeddings, atol=0.5 / 127)
 
 
-def test_binary_scores_take_a_bit_each(tmp_path):
+def test_binary_scores_take_a_bit_each(tmp_path, matrix):
     scores = np.random.default_rng(0).integers(0, 2, (48, 160))
     zeros = np.zeros((48, 160), dtype=int)
     matrix(scores, prompt_tokens=zeros, completion_tokens=zeros).save(tmp_path / "m.json")
@@ -75,7 +48,7 @@ def test_binary_scores_take_a_bit_each(tmp_path):
     assert len(data["data"]) <= 48 * 160 / 8 * 4 / 3 + 40
 
 
-def test_means_leave_out_what_could_not_be_scored():
+def test_means_leave_out_what_could_not_be_scored(matrix):
     assert matrix([[1, 0, float("nan")], [float("nan")] * 3]).means[0] == 0.5
     assert np.isnan(matrix([[1.0, 0.0], [float("nan")] * 2]).means[1])
 
@@ -90,7 +63,7 @@ def test_means_leave_out_what_could_not_be_scored():
         ({"scores": np.array([[0.0, 2.0], [0.0, 0.0]])}, r"scores in \[0, 1\]"),
     ],
 )
-def test_what_does_not_fit_is_refused(changes, message):
+def test_what_does_not_fit_is_refused(matrix, changes, message):
     with pytest.raises(ConfigError, match=message):
         replace(matrix([[0, 1], [1, 0]]), **changes)
 
@@ -121,7 +94,7 @@ def damage(data, path, value):
         (("task",), 3),
     ],
 )
-def test_a_damaged_file_is_told_with_its_name(tmp_path, path, value):
+def test_a_damaged_file_is_told_with_its_name(tmp_path, matrix, path, value):
     made = tmp_path / "made.json"
     matrix([[0, 1], [1, 0]]).save(made)
     data = json.loads(made.read_text())
@@ -150,7 +123,7 @@ def test_a_name_is_a_file_first_then_a_shipped_matrix(tmp_path, monkeypatch):
         matrix_path("plurall")
 
 
-def test_nothing_is_left_where_nothing_can_be_written(tmp_path):
+def test_nothing_is_left_where_nothing_can_be_written(tmp_path, matrix):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="Cannot write"):
         matrix([[0]]).save(tmp_path / "file" / "m.json")

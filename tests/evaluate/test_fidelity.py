@@ -366,13 +366,15 @@ def test_latecomers_climb_the_same_rungs_and_are_measured_against_those_before()
     assert schedule.best() == 5
 
 
-def test_cells_that_fail_count_as_nothing_on_a_rung():
-    scores = np.ones((3, 64))
-    scores[1, :6] = np.nan  # two of eight, both right
+def test_cells_that_are_left_out_say_nothing_on_a_rung():
+    scores = np.ones((4, 64))
+    scores[1, :6] = np.nan  # two of eight known, both right
     scores[2, :4] = 0.0  # four of eight right
+    scores[3, :8] = np.nan  # nothing known
     _, log = play("halving", scores)
-    assert sizes_of(log, 2) == [8, 16, 32, 64]
-    assert sizes_of(log, 1) == [8]
+    assert sizes_of(log, 1) == [8, 16, 32, 64]
+    assert sizes_of(log, 2) == [8, 16]
+    assert sizes_of(log, 3) == [8]
 
 
 # --- race

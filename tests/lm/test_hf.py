@@ -1,0 +1,276 @@
+"""Models by transformers: a tiny one made here, which knows nothing, and the smallest real one."""
+
+import functools
+import importlib.util
+import json
+import subprocess
+import sys
+
+import pytest
+
+from promptopt.errors import ConfigError, ModelUnavailableError, UnknownNameError
+from promptopt.lm.base import Completion, Generates, Request
+from promptopt.lm.hf import HFBackend, _shared
+from promptopt.lm.spec import Generate, ModelSpec
+from promptopt.records import Failure
+from promptopt.testing.backends import BackendContract
+
+WORDS = ["<end>", "<unk>", "system", "user", "assistant", ":", ".", "yes", "no", "cat", "dog", "river", "stone"]
+WORDS += ["one", "two", "three", "four", "five"]
+TEMPLATE = (
+    "{% for m in messages %}{{ m.role }} : {{ m.content }} . {% endfor %}"
+    "{% if add_generation_prompt %}assistant :{% endif %}"
+)
+NO_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + TEMPLATE
+INSTALLED = all(importlib.util.find_spec(name) for name in ("torch", "transformers", "gguf", "accelerate"))
+needs_torch = pytest.mark.skipif(not INSTALLED, reason="needs promptopt[hf]")
+
+
+def ask(text, system=None, **settings):
+    messages = (("system", system), ("user", text)) if system else (("user", text),)
+    return Request(messages, **{"max_tokens": 6, "temperature": 0.0, **settings})
+
+
+def test_how_many_tokens_are_shared():
+    assert _shared([[1, 2, 3], [1, 2, 4, 5]]) == 2
+    assert _shared([[1, 2, 3]]) == 2, "one token at least is read for each"
+    assert _shared([[1, 2, 3], [1, 2]]) == 1
+    assert _shared([[1], [2]]) == 0
+
+
+def test_what_is_missing_is_named(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in ("torch", "gguf") else object())
+    with pytest.raises(ModelUnavailableError, match=r"needs torch and gguf, not installed.*promptopt\[hf\]"):
+        HFBackend(ModelSpec("hf/smollm2-135m-instruct"))
+
+
+@needs_torch
+@pytest.mark.model
+def test_wrong_models_are_told_before_any_call(tmp_path):
+    with pytest.raises(UnknownNameError, match="smollm2-135m-instruct"):
+        HFBackend(ModelSpec("hf/smollm-135m-instruct"))
+    with pytest.raises(ModelUnavailableError, match="does not exist"):
+        HFBackend(ModelSpec(f"hf/{tmp_path}/none"))
+    with pytest.raises(ModelUnavailableError, match="not a model that writes text"):
+        HFBackend(ModelSpec("hf/all-minilm-l6-v2"))
+    with pytest.raises(ConfigError, match=r"generate\.extra: top_p"):
+        HFBackend(ModelSpec("hf/smollm2-135m-instruct", generate=Generate(extra={"top_p": 0.5})))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A model with random weights, as save_pretrained writes it."""
+    if not INSTALLED:
+        pytest.skip("needs promptopt[hf]")
+    import torch
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import WhitespaceSplit
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    path = tmp_path_factory.mktemp("tiny")
+    core = Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
+    core.pre_tokenizer = WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<end>", unk_token="<unk>")
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.save_pretrained(path)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(WORDS), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=64, eos_token_id=0, bos_token_id=0, initializer_range=1.0,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(path)
+    return path
+
+
+def changed(folder, tmp_path, name, change):
+    """A copy of the model with one JSON file changed."""
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    data = json.loads((copy / name).read_text())
+    change(data)
+    (copy / name).write_text(json.dumps(data))
+    return copy
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    made = HFBackend(ModelSpec(f"hf/{folder}"))
+    yield made
+    made.close()
+
+
+def reference(folder, requests):
+    """The same replies by transformers' own loop, each alone."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    weights = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).float().eval()
+    out = []
+    for request in requests:
+        turns = [{"role": role, "content": text} for role, text in request.messages]
+        text = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+        ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
+        done = weights.generate(ids, max_new_tokens=request.max_tokens, do_sample=False, pad_token_id=0)
+        out.append(tokenizer.decode(done[0, ids.shape[1] :], skip_special_tokens=True))
+    return out
+
+
+@pytest.mark.model
+def test_batches_write_what_each_request_alone_would(folder):
+    """Groups that share a prefix, of other lengths, mixed, in the order of the requests; in float32, to the letter."""
+    model = HFBackend(ModelSpec(f"hf/{folder}"))
+    model.prepare()
+    model._loaded._model.float()
+    tails = ["cat", "dog river", "one two three four", "stone stone", "yes no yes no yes", "five", "four one"]
+    requests = [ask(tail, system) for tail in tails for system in (None, "cat dog .", "one two three four five river")]
+    answers = model.generate(requests)
+    assert all(isinstance(answer, Completion) for answer in answers)
+    expected = reference(folder, requests)
+    assert [answer.text for answer in answers] == expected
+    assert len(set(expected)) > 5, "random weights say different things"
+    for request, answer in zip(requests, answers, strict=True):
+        assert answer.usage.calls == 1
+        assert answer.usage.completion_tokens <= 6
+        assert answer.usage.prompt_tokens == sum(len(text.split()) + 3 for _, text in request.messages) + 2
+        assert 0 <= answer.usage.cached_tokens < answer.usage.prompt_tokens
+
+
+@pytest.mark.model
+def test_it_ends_where_it_should(model):
+    (whole,) = model.generate([ask("cat", max_tokens=5)])
+    assert whole.finish == "length"
+    words = whole.text.split()
+    assert len(words) == 5
+    (cut,) = model.generate([ask("cat", max_tokens=5, stop=(words[1],))])
+    assert cut.finish == "stop"
+    assert cut.text == whole.text.partition(words[1])[0]
+    (short,) = model.generate([ask("cat", max_tokens=2)])
+    assert short.text.split() == words[:2]
+
+
+@pytest.mark.model
+def test_sampling_is_by_seed_whatever_else_is_in_the_batch(model):
+    def wild(seed, text="dog"):
+        return ask(text, temperature=1.5, seed=seed)
+
+    one, two, again = model.generate([wild(1), wild(2), wild(1)])
+    assert one.text == again.text
+    (alone,) = model.generate([wild(1)])
+    others = model.generate([wild(3, "cat"), wild(1), ask("river stone one")])
+    assert alone.text == one.text == others[1].text
+    texts = {answer.text for answer in model.generate([wild(seed) for seed in range(20)])}
+    assert len(texts) > 5
+    assert two.text in texts
+    free = [ask("dog", temperature=1.5, replicate=n) for n in range(8)]
+    assert len({answer.text for answer in model.generate(free)}) > 2, "without a seed: by the request and its number"
+
+
+@pytest.mark.model
+def test_what_does_not_fit_harms_no_other(model):
+    long, good = model.generate([ask("cat " * 70), ask("cat")])
+    assert isinstance(long, Failure)
+    assert long.kind == "request"
+    assert "the model takes 64" in long.message
+    assert isinstance(good, Completion)
+
+
+@pytest.mark.model
+def test_a_template_without_a_system_role_gets_it_in_the_question(folder, tmp_path):
+    def refuse(data):
+        data["chat_template"] = NO_SYSTEM
+
+    if (folder / "chat_template.jinja").exists():
+        import shutil
+
+        copy = tmp_path / "copy"
+        shutil.copytree(folder, copy)
+        (copy / "chat_template.jinja").write_text(NO_SYSTEM)
+    else:
+        copy = changed(folder, tmp_path, "tokenizer_config.json", refuse)
+    model = HFBackend(ModelSpec(f"hf/{copy}"))
+    (answer,) = model.generate([ask("cat", "one two")])
+    (same,) = model.generate([ask("one two\n\ncat")])
+    assert answer.text == same.text
+    assert answer.usage.prompt_tokens == same.usage.prompt_tokens
+
+
+@pytest.mark.model
+def test_a_base_model_and_a_broken_one_are_told(folder, tmp_path):
+    import shutil
+
+    base = tmp_path / "base"
+    shutil.copytree(folder, base)
+    (base / "chat_template.jinja").unlink(missing_ok=True)
+    config = json.loads((base / "tokenizer_config.json").read_text())
+    config.pop("chat_template", None)
+    (base / "tokenizer_config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelUnavailableError, match="has no chat template: it is a base model"):
+        HFBackend(ModelSpec(f"hf/{base}")).prepare()
+    (base / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(ModelUnavailableError, match=r"transformers cannot load .*base"):
+        HFBackend(ModelSpec(f"hf/{base}")).prepare()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelUnavailableError, match="cannot load"):
+        HFBackend(ModelSpec(f"hf/{tmp_path}/empty")).prepare()
+
+
+@pytest.mark.model
+def test_pickled_weights_are_not_loaded(folder, tmp_path):
+    """Loading a pickle runs its code: safetensors or nothing."""
+    import shutil
+
+    import torch
+
+    copy = tmp_path / "pickled"
+    shutil.copytree(folder, copy)
+    (copy / "model.safetensors").unlink()
+    torch.save({"lm_head.weight": torch.zeros(3)}, copy / "pytorch_model.bin")
+    with pytest.raises(ModelUnavailableError, match="safetensors"):
+        HFBackend(ModelSpec(f"hf/{copy}")).prepare()
+
+
+@pytest.mark.model
+def test_the_digest_is_of_the_content(folder, tmp_path):
+    same = changed(folder, tmp_path, "config.json", lambda _: None)
+    (same / "config.json").write_bytes((folder / "config.json").read_bytes())
+    digest = HFBackend(ModelSpec(f"hf/{folder}")).digest
+    assert HFBackend(ModelSpec(f"hf/{same}", concurrency=3)).digest == digest
+    (same / "config.json").write_text((same / "config.json").read_text() + " ")
+    assert HFBackend(ModelSpec(f"hf/{same}")).digest != digest
+
+
+@needs_torch
+@pytest.mark.model
+def test_the_smallest_real_model_answers_and_says_nothing_on_the_terminal():
+    program = """
+from promptopt.lm.hf import HFBackend
+from promptopt.lm.base import Request
+from promptopt.lm.spec import ModelSpec
+model = HFBackend(ModelSpec("hf/smollm2-135m-instruct"))
+questions = [f"What is the capital of {country}?" for country in ("France", "Italy")]
+for answer in model.generate([Request((("user", question),), 12, 0.0) for question in questions]):
+    print(answer.text.replace(chr(10), " "))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    paris, rome = done.stdout.splitlines()
+    assert "Paris" in paris
+    assert "Rome" in rome
+    assert done.stderr == "", "no progress bars, no warnings"
+
+
+@functools.cache
+def smallest():
+    return HFBackend(ModelSpec("hf/smollm2-135m-instruct"))
+
+
+@needs_torch
+@pytest.mark.model
+class TestContract(BackendContract):
+    def backend(self):
+        made = smallest()
+        assert isinstance(made, Generates)
+        return made
