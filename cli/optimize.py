@@ -58,9 +58,11 @@ def fetch_models(task: object, quiet: bool) -> None:
     from promptopt.task.task import Task
 
     assert isinstance(task, Task)
-    names = {spec.name for spec in task.models.values() if spec.provider == "llamacpp"}
+    names = {spec.name for spec in task.models.values() if spec.provider in ("llamacpp", "hf")}
     if names:
+        from promptopt.lm.store import KNOWN_MODELS
+
         from .models import pull_with_bar
 
-        for name in sorted(names):
+        for name in sorted(names & {model.name for model in KNOWN_MODELS}):
             pull_with_bar(name, quiet)

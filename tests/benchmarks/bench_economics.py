@@ -1,15 +1,13 @@
-"""What racing saves, and whether what a run reports is true: replays without a model.
+"""What racing saves, and whether what a run reports is true: made-up landscapes, no model.
 
-    python tests/benchmarks/bench_economics.py [matrices] [null] [report] [speed] [--seeds 200] [--runs 2000]
+    python tests/benchmarks/bench_economics.py [null] [report] [speed] [--seeds 200] [--runs 2000]
 
-``matrices``  every shipped matrix, 200 seeds: cells and true score of each strategy against MIPRO's minibatches, once
-              until every candidate is decided and once at equal cells.
-``null``      landscapes where all candidates are equal: how often a run says "improved".
-``report``    landscapes with gains of 0 to 20 points: reported − true, beside the naive scores.
-``speed``     cells a second on one core, by strategy.
+``null``    landscapes where all candidates are equal: how often a run says "improved".
+``report``  landscapes with gains of 0 to 20 points: reported − true, beside the naive scores.
+``speed``   cells a second on one core, by strategy.
 
-Settings of the strategies were chosen on the matrices of the development tasks (tasks/README.md); those of the report
-tasks are shown apart.
+On recorded matrices the command is ``promptopt bench replay``. Settings of the strategies were chosen on the matrices
+of the development tasks (tasks/README.md).
 """
 
 from __future__ import annotations
@@ -19,52 +17,12 @@ import time
 
 import numpy as np
 
-from promptopt.bench.landscape import LANDSCAPES, ItemResponse, Recorded
-from promptopt.bench.matrix import load_matrix, shipped
-from promptopt.bench.replay import Outcome, against, play, replay, report
+from promptopt.bench.landscape import LANDSCAPES, ItemResponse
+from promptopt.bench.replay import play, report
 from promptopt.evaluate.fidelity import fidelity
 from promptopt.seeds import Seeds
 
 STRATEGIES = {"full": "full", "minibatch": "minibatch", "halving": "halving", "race": "race"}
-REPORT_TASKS = {
-    "larger_animal",
-    "older_invention",
-    "sentiment",
-    "ticket_routing",
-    "extract_order",
-    "find_fruit",
-    "word_problems",
-}
-
-
-def matrices(seeds: int, cells: int) -> None:
-    for budget in (None, cells):
-        print(
-            f"\n{'until all are decided' if budget is None else f'at {budget} cells'}, {seeds} seeds, true score in %"
-        )
-        ratios: dict[str, list[float]] = {name: [] for name in STRATEGIES}
-        counts = {name: [0, 0, 0, 0] for name in STRATEGIES}
-        for name, path in shipped().items():
-            played = replay(Recorded(load_matrix(path)), STRATEGIES, seeds=seeds, cells=budget)
-            print(f"{name}{' (report)' if name in REPORT_TASKS else ''}")
-            for strategy, outcome in played.items():
-                beside = against(outcome, played["minibatch"])
-                gain = beside.difference
-                ratios[strategy].append(beside.cells)
-                for i, seen in enumerate((gain.mean > 0, gain.mean < 0, gain.low > 0, gain.high < 0)):
-                    counts[strategy][i] += seen
-                print(_row(strategy, outcome, beside.cells, gain))
-        print("summary against minibatch: geometric mean of cells; tasks better, worse; significantly better, worse")
-        for strategy, found in ratios.items():
-            print(f"  {strategy:10} ×{np.exp(np.mean(np.log(found))):.2f}  {counts[strategy]}")
-
-
-def _row(strategy: str, outcome: Outcome, cells: float, gain: object) -> str:
-    mean, low, high = (100 * getattr(gain, part) for part in ("mean", "low", "high"))
-    return (
-        f"  {strategy:10} {outcome.cells.mean():6.0f} cells ×{cells:.2f}  {100 * outcome.true.mean():6.2f}  "
-        f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
-    )
 
 
 def null(runs: int) -> None:
@@ -109,15 +67,13 @@ def speed(seeds: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", nargs="*", default=["matrices", "null", "report", "speed"])
+    parser.add_argument("what", nargs="*", default=["null", "report", "speed"])
     parser.add_argument("--seeds", type=int, default=200)
     parser.add_argument("--runs", type=int, default=2000)
-    parser.add_argument("--cells", type=int, default=800)
     options = parser.parse_args()
     for what in options.what:
         began = time.perf_counter()
         {
-            "matrices": lambda: matrices(options.seeds, options.cells),
             "null": lambda: null(options.runs),
             "report": lambda: reported(options.runs),
             "speed": lambda: speed(options.seeds),
