@@ -12,11 +12,12 @@ from promptopt.records import OF_THE_ANSWER, Failure, Usage
 
 
 class Key(NamedTuple):
-    """What a cell is a cell of. ``candidate`` and ``example`` are ids."""
+    """What a cell is a cell of. ``candidate`` and ``example`` are ids; ``by``: the role that answered for ``task``."""
 
     candidate: str
     example: str
     replicate: int = 0
+    by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,8 @@ class Cell:
         feedback: the metric's words.
         usage: by role, failed attempts included.
         constrained: whether decoding was constrained (None: nothing asked for it).
+        steps: what each predictor was asked and answered, in order (``predictor``, ``inputs``, ``outputs``); None where
+            nobody asked to keep them.
     """
 
     key: Key
@@ -40,12 +43,15 @@ class Cell:
     feedback: str | None = None
     usage: Mapping[str, Usage] = field(default_factory=dict)
     constrained: bool | None = None
+    steps: tuple[Mapping[str, Any], ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As written to disk; absent means None."""
         out: dict[str, Any] = {"candidate": self.key.candidate, "example": self.key.example}
         if self.key.replicate:
             out["replicate"] = self.key.replicate
+        if self.key.by:
+            out["by"] = self.key.by
         if self.score is not None:
             out["score"] = self.score
         if self.output is not None:
@@ -56,6 +62,8 @@ class Cell:
             out["feedback"] = self.feedback
         if self.constrained is not None:
             out["constrained"] = self.constrained
+        if self.steps is not None:
+            out["steps"] = [dict(step) for step in self.steps]
         out["usage"] = {role: usage.to_json() for role, usage in self.usage.items()}
         return out
 
@@ -63,14 +71,20 @@ class Cell:
     def from_json(cls, data: Mapping[str, Any]) -> Cell:
         """The inverse of ``to_json``."""
         return cls(
-            Key(data["candidate"], data["example"], data.get("replicate", 0)),
+            key_of(data),
             data.get("score"),
             data.get("output"),
             Failure.from_json(data["failure"]) if "failure" in data else None,
             data.get("feedback"),
             {role: Usage.from_json(usage) for role, usage in data["usage"].items()},
             data.get("constrained"),
+            tuple(data["steps"]) if "steps" in data else None,
         )
+
+
+def key_of(data: Mapping[str, Any]) -> Key:
+    """The key of a cell as written to disk."""
+    return Key(data["candidate"], data["example"], data.get("replicate", 0), data.get("by", ""))
 
 
 class CellLog(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import traceback
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,7 @@ from promptopt.evaluate.cells import Cell, CellLog, FailurePolicy, Key, Trial, t
 from promptopt.lm.calls import Session, Tally
 from promptopt.lm.loop import run, run_program
 from promptopt.metrics.base import Metric, judged
+from promptopt.program import trace
 from promptopt.program.params import Candidate
 from promptopt.records import Example, Failure, Prediction, Usage
 from promptopt.task.dataset import Split, TestSplit
@@ -97,6 +99,8 @@ class Evaluator:
         policy: what failures count as, and when too many stop the run.
         concurrency: cells in flight.
         payer: charged for cells that the log already has.
+        by: the role that answers for ``task``, kept apart in the log; ``""``: the task's own model.
+        traced: whether cells keep what each predictor was asked and answered.
         watch: called with each finished cell, for progress; must not raise.
     """
 
@@ -110,11 +114,15 @@ class Evaluator:
         concurrency: int = 16,
         payer: Payer | None = None,
         watch: Callable[[Cell], None] | None = None,
+        by: str = "",
+        traced: bool = False,
     ) -> None:
         self.policy = policy or FailurePolicy()
         self._program = program
         self._metric = metric
-        self._session = session
+        self._session = session.standing_in(by) if by else session
+        self._by = by
+        self._traced = traced
         self._log = log
         self._concurrency = concurrency
         self._payer = payer
@@ -143,6 +151,10 @@ class Evaluator:
         """The final report: the only use of the test split."""
         return self._evaluate([Ask(candidate) for candidate in candidates], split.name, split.examples)
 
+    def key(self, candidate: Candidate, example: Example) -> Key:
+        """Under which the log has this cell."""
+        return Key(candidate.id, example.id, by=self._by)
+
     def _evaluate(self, asks: Sequence[Ask], split: str, examples: Sequence[Example]) -> Evaluated:
         cells: list[list[Cell | None]] = []
         missing: list[_Job] = []
@@ -152,7 +164,7 @@ class Evaluator:
             row: list[Cell | None] = []
             cells.append(row)
             for e, example in enumerate(ask.of(examples)):
-                key = Key(ask.candidate.id, example.id)
+                key = self.key(ask.candidate, example)
                 found = self._log.get(key)
                 row.append(found)
                 if found is None:
@@ -225,7 +237,7 @@ class Evaluator:
         score: float | None = None
         feedback: str | None = None
         failure: Failure | None = None
-        with Tally() as tally:
+        with Tally() as tally, self._recording() as steps:
             try:
                 prediction = job.bound(**job.example.inputs)
                 judgement = judged(self._metric, job.example, prediction)
@@ -236,7 +248,12 @@ class Evaluator:
                 raise  # budget, storage, configuration: not this example's fault
             except Exception as error:  # the boundary: the user's program may raise what it likes
                 failure = Failure("program", _cause(error))
-        return Cell(job.key, score, output, failure, feedback, tally.usage, tally.constrained)
+        usage = {self._by if self._by and role == "task" else role: cost for role, cost in tally.usage.items()}
+        kept = tuple(_step(step) for step in steps if step.outputs is not None) if self._traced else None
+        return Cell(job.key, score, output, failure, feedback, usage, tally.constrained, kept)
+
+    def _recording(self) -> contextlib.AbstractContextManager[list[trace.Step]]:
+        return trace.record() if self._traced else contextlib.nullcontext([])
 
     def _check_model(self, cell: Cell) -> None:
         failed = cell.failure is not None and cell.failure.passing
@@ -248,6 +265,11 @@ class Evaluator:
                 f"lately: {cell.failure.kind}: {cell.failure.message} Nothing is lost; run the same command again "
                 "when the model answers (or raise `failures.stop_at`)."
             )
+
+
+def _step(step: trace.Step) -> dict[str, Any]:
+    assert step.outputs is not None
+    return {"predictor": step.predictor, "inputs": dict(step.inputs), "outputs": dict(step.outputs)}
 
 
 def _cause(error: Exception) -> str:

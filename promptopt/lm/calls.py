@@ -37,6 +37,14 @@ class Session:
         self._doors = {role: door if isinstance(door, Door) else Door.plain(door) for role, door in doors.items()}
         self._token: contextvars.Token[Session | None] | None = None
 
+    def has(self, role: str) -> bool:
+        """Whether the role has a model of its own here."""
+        return role in self._doors
+
+    def standing_in(self, role: str) -> Session:
+        """Another session with the same doors, in which the model of ``role`` answers for ``task``."""
+        return Session({**self._doors, "task": self.door(role)})
+
     def door(self, role: str) -> Door:
         """The door of a role.
 

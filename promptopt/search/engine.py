@@ -42,7 +42,7 @@ from promptopt.search.events import (
     TrialDone,
 )
 from promptopt.search.guards import Guard, Guards
-from promptopt.search.optimizer import Context, Optimizer
+from promptopt.search.optimizer import Context, Optimizer, Traced
 from promptopt.search.result import Comparison, Result
 from promptopt.search.run import Run
 from promptopt.seeds import Seeds
@@ -105,6 +105,8 @@ class Engine:
         self._cost = _CellCost(len(job.program.predictors()))
         self._failures: Counter[str] = Counter()
         self._trials: list[Trial] = []
+        self._last: BudgetStopped | None = None
+        self._tracers: dict[str, Evaluator] = {}
         self._dropped: dict[str, int] = {}
         budget.spent_before = run.seconds
         self._evaluator = Evaluator(
@@ -154,6 +156,44 @@ class Engine:
             )
         return baseline
 
+    def _room(self) -> int | None:
+        """Trials that an earlier sitting made before a limit ended its search, less those made again; None: no such."""
+        return None if self._last is None else self._last.trials - len(self._trials)
+
+    def _run_demos(self, pairs: Sequence[tuple[Candidate, Example]], by: str = "task") -> list[Traced]:
+        demos = self._job.splits.demos
+        places = {example.id: place for place, example in enumerate(demos.examples)}
+        wanted: dict[Candidate, list[int]] = {}
+        for candidate, example in pairs:
+            if example.id not in places:
+                raise ConfigError(f"Expected an example of the demos split, got {example.id}. Only demos may be shown.")
+            wanted.setdefault(candidate, []).append(places[example.id])
+        if self._last is not None and (self._room() or 0) < len(wanted):
+            raise BudgetExhaustedError(self._last.why)
+        by = by if self._session.has(by) else "task"
+        if by not in self._tracers:
+            job = self._job
+            self._tracers[by] = Evaluator(
+                job.program,
+                job.metric,
+                self._session.standing_in("task"),  # the one that is active here cannot be entered again
+                self._run.cells,
+                job.policy,
+                job.concurrency,
+                self._budget,
+                self._cell_done,
+                by="" if by == "task" else by,
+                traced=True,
+            )
+        evaluator = self._tracers[by]
+        done = evaluator.evaluate([Ask(c, places=tuple(dict.fromkeys(at))) for c, at in wanted.items()], demos)
+        for trial in done.trials:
+            self._record(trial)
+        self._hold()
+        if done.stopped is not None:
+            raise done.stopped
+        return [_traced(self._run.cells.get(evaluator.key(c, e)), c, e, by) for c, e in pairs]
+
     def _search(self, default: Candidate, baseline: Trial) -> str:
         job, examples = self._job, self._search_examples
         last = self._stop_of_an_earlier_sitting()
@@ -169,21 +209,23 @@ class Engine:
             tuple(examples),
             self._seeds,
             self._complete,
+            self._run_demos,
             self._cells_left,
             baseline,
             guard,
         )
+        self._last = last
         search = job.optimizer.start(context)
         self._dropped = guard.counts()
         while True:
-            room = None if last is None else last.trials - len(self._trials)
-            if last is not None and room == 0:
+            if last is not None and self._room() == 0:
                 return last.why
             try:
                 with self._session:
                     asks = list(search.ask())
             except BudgetExhaustedError as stop:
                 return self._stopped(stop)
+            room = self._room()
             self._check_asks(asks, guard)
             if not asks:
                 self._dropped = guard.counts()
@@ -254,7 +296,7 @@ class Engine:
             stopped=stopped,
             charged=dict(self._budget.by_role),
             paid={role: counts.paid for role, counts in self._meter.roles.items()},
-            candidates=len({t.candidate for t in self._trials} - {default}),
+            candidates=len({t.candidate for t in self._trials if t.split == "search"} - {default}),
             trials=len(self._trials),
             cells=self._run.cells.count,
             saved=self._saved(default),
@@ -423,6 +465,12 @@ class _CellCost:
             0,
             max(had.usd, cost.usd / n),
         )
+
+
+def _traced(cell: Cell | None, candidate: Candidate, example: Example, by: str) -> Traced:
+    assert cell is not None
+    steps = tuple((step["predictor"], step["inputs"], step["outputs"]) for step in cell.steps or ())
+    return Traced(candidate, example, cell.score, steps, by)
 
 
 def _mean_interval(trial: Trial, level: float) -> Interval:

@@ -17,7 +17,7 @@ import orjson
 
 from promptopt import jsonio
 from promptopt.errors import RunError, StorageError
-from promptopt.evaluate.cells import Cell, Key
+from promptopt.evaluate.cells import Cell, Key, key_of
 
 
 class JsonLines:
@@ -123,7 +123,7 @@ class Cells:
         self.count = 0
         failed: dict[Key, str] = {}
         for offset, length, record in file.read():
-            key = Key(record["candidate"], record["example"], record.get("replicate", 0))
+            key = key_of(record)
             self._place(key, offset, length)
             failed.pop(key, None)
             if "failure" in record:
@@ -192,4 +192,6 @@ class Cells:
 
 
 def _slot(key: Key) -> str:
-    return key.example if not key.replicate else f"{key.example}/{key.replicate}"
+    if not key.replicate and not key.by:
+        return key.example
+    return f"{key.example}/{key.replicate}/{key.by}"

@@ -9,9 +9,9 @@ the engine evaluates nothing that the guard refuses, and ends the run.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from promptopt.evaluate.cells import Trial
 from promptopt.evaluate.evaluator import Ask as Ask
@@ -31,6 +31,43 @@ class Proposer(Protocol):
 
         Raises:
             BudgetExhaustedError: the calls do not fit into the search's budget.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A run of the whole program on one demo example.
+
+    Args:
+        candidate: with which parameters.
+        example: on what.
+        score: in [0, 1]; None where it failed.
+        steps: (predictor's path, inputs, outputs) of each call that could be read, in order.
+        by: the role whose model answered for ``task``.
+    """
+
+    candidate: Candidate
+    example: Example
+    score: float | None
+    steps: tuple[tuple[str, Mapping[str, Any], Mapping[str, Any]], ...]
+    by: str = "task"
+
+
+class Runs(Protocol):
+    """How an optimizer runs programs to learn from what their predictors say."""
+
+    def __call__(self, pairs: Sequence[tuple[Candidate, Example]], by: str = "task") -> list[Traced]:
+        """What came of each pair, in order; each is recorded in the run before it is returned, and paid once.
+
+        Args:
+            pairs: which parameters on which examples; of demos alone.
+            by: the role whose model answers for ``task``, such as ``teacher``; one that the task does not name is
+                answered by ``task``.
+
+        Raises:
+            BudgetExhaustedError: they do not fit into the search's budget.
+            ConfigError: an example is not of demos.
         """
         ...
 
@@ -56,6 +93,7 @@ class Context:
         search: the examples that candidates are scored on, in the run's common order.
         seeds: randomness by name.
         complete: calls to models.
+        run: runs of the program on demos.
         cells_left: what the search may still ask for.
         baseline: the default's trial on the whole search split.
         guard: what may be asked for: ``guard.passes(candidate)``, which counts what it drops; an optimizer's own
@@ -70,6 +108,7 @@ class Context:
     search: Sequence[Example]
     seeds: Seeds
     complete: Proposer
+    run: Runs
     cells_left: CellsLeft
     baseline: Trial
     guard: Guard = field(default_factory=Guard)

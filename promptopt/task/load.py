@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from promptopt.metrics.base import Metric
     from promptopt.program.module import Module
 
-ROLES = ("task", "proposer", "judge", "embedder")
+ROLES = ("task", "proposer", "judge", "teacher", "embedder")
 """Roles that promptopt itself calls; programs may have more."""
 
 _PATH_OF_A_MODEL = re.compile(r"\.{1,2}/.*|.*\.gguf")

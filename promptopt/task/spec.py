@@ -315,7 +315,7 @@ class TaskFile(_Keys):
         default="exact_match", description="A name, {name: …, settings}, or path.py:name."
     )
     models: Annotated[dict[Text, Model], Field(min_length=1)] = Field(
-        description="By role: task (needed), proposer, judge, embedder, and roles of your own program."
+        description="By role: task (needed), proposer, judge, teacher, embedder, and roles of your own program."
     )
     optimizer: Annotated[
         Annotated[Text, Tag(_TEXT)] | Annotated[OptimizerFile, Tag(_MAPPING)], Discriminator(_form)

@@ -21,10 +21,10 @@ from promptopt.errors import ConfigError
 from promptopt.evaluate.cells import Trial
 from promptopt.lm.base import Completion, Request
 from promptopt.lm.scripted import ScriptedLM
-from promptopt.program.params import Origin
-from promptopt.records import Failure
+from promptopt.program.params import Candidate, Origin
+from promptopt.records import Example, Failure
 from promptopt.search.budget import Limits
-from promptopt.search.optimizer import Ask, Context, Optimizer
+from promptopt.search.optimizer import Ask, Context, Optimizer, Traced
 from promptopt.search.result import Result
 from promptopt.seeds import Seeds
 from promptopt.task.settings import check_settings
@@ -136,6 +136,9 @@ class OptimizerContract:
         def complete(requests: Sequence[Request], role: str = "proposer") -> list[Completion | Failure]:  # noqa: ARG001
             return [Completion(_propose(request)) for request in requests]
 
+        def run(pairs: Sequence[tuple[Candidate, Example]], by: str = "task") -> list[Traced]:
+            return [Traced(candidate, example, None, (), by) for candidate, example in pairs]
+
         context = Context(
             "a toy",
             task.program,
@@ -145,6 +148,7 @@ class OptimizerContract:
             task.splits.search.examples,
             Seeds(0),
             complete,
+            run,
             lambda: None,
             trial(Ask(default)),
         )

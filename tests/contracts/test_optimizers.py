@@ -5,6 +5,8 @@ import pytest
 from promptopt.optimizers import OPTIMIZERS
 from promptopt.optimizers.ape import Ape
 from promptopt.optimizers.best_of_seeds import BestOfSeeds
+from promptopt.optimizers.bootstrap_random_search import BootstrapRandomSearch
+from promptopt.optimizers.exemplar_search import ExemplarSearch
 from promptopt.optimizers.opro import Opro
 from promptopt.optimizers.random_search import RandomSearch
 from promptopt.testing.optimizers import OptimizerContract
@@ -16,6 +18,15 @@ SHORT = {
         Ape(proposals=4, sets=1, evaluation={"name": "halving", "first": 4}),
     ],
     "best_of_seeds": [BestOfSeeds()],
+    "bootstrap_random_search": [
+        BootstrapRandomSearch(candidates=4, bootstrapped=2, labelled=3),
+        BootstrapRandomSearch(candidates=6, bootstrapped=2, labelled=2, evaluation={"name": "halving", "first": 4}),
+    ],
+    "exemplar_search": [
+        ExemplarSearch(trials=6, first=3, per_step=1, pool=5, evaluation="full"),
+        ExemplarSearch(trials=6, method="random", pool=5, evaluation={"name": "race", "block": 4}),
+        ExemplarSearch(trials=7, first=3, per_step=2, pool=5, evaluation={"name": "halving", "first": 4}),
+    ],
     "opro": [
         Opro(steps=2, per_step=3),
         Opro(steps=2, per_step=2, fidelity="reference"),
