@@ -8,6 +8,7 @@ OPTIMIZERS = Registry(
         "ape": "promptopt.optimizers.ape:Ape",
         "best_of_seeds": "promptopt.optimizers.best_of_seeds:BestOfSeeds",
         "bootstrap_random_search": "promptopt.optimizers.bootstrap_random_search:BootstrapRandomSearch",
+        "chain": "promptopt.optimizers.chain:Chain",
         "exemplar_search": "promptopt.optimizers.exemplar_search:ExemplarSearch",
         "opro": "promptopt.optimizers.opro:Opro",
         "random_search": "promptopt.optimizers.random_search:RandomSearch",

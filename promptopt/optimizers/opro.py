@@ -12,7 +12,8 @@ Yang et al. 2023, "Large Language Models as Optimizers"; defaults and details fr
 In both, the engine confirms the winner on a split of its own, and refuses what the run's ``guards`` refuse of any
 optimizer; the code has no such guards, so a comparison with it switches them off in the task file. The instruction
 stands at the head of our prompts (the paper's "before the question"). A program with several instructions is worked on
-one at a time, in turn.
+one at a time: in turn in ``reference`` (Module-Level OPRO, Opsahl-Ong et al. 2024), else where another proposal can be
+expected to gain most (``surrogate/headroom.py``).
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from promptopt.errors import ConfigError
-from promptopt.evaluate.cells import Trial, adjusted_mean
+from promptopt.evaluate.cells import Trial, adjusted_mean, paired
 from promptopt.evaluate.fidelity import Setting, fidelity
 from promptopt.lm.base import Request
 from promptopt.program.params import Candidate, Origin
@@ -35,6 +38,7 @@ from promptopt.propose.templating import messages
 from promptopt.records import Example, Failure
 from promptopt.search.optimizer import Ask, Context, Search
 from promptopt.search.scheduled import scheduled
+from promptopt.surrogate.headroom import Headroom
 
 Criterion = Literal["random", "accumulative_most_frequent", "current_most_frequent", "constant"]
 _PLACE = "<INS>"
@@ -64,6 +68,8 @@ class Opro:
         examples: search examples each candidate is scored on; None: all.
         evaluation: how many of them a candidate gets: ``full``, ``minibatch``, ``halving``, ``race``, or a mapping with
             ``name`` and settings (``evaluate/fidelity.py``). The paper's way is ``full``.
+        modules: which of several instructions a step works on: ``headroom``, where most can be expected (``reference``:
+            in turn), or ``in_turn``.
         fidelity: ``fixed`` or ``reference``.
     """
 
@@ -83,6 +89,7 @@ class Opro:
     max_length: int = 500
     examples: int | None = None
     evaluation: Setting = "full"
+    modules: Literal["headroom", "in_turn"] = "headroom"
     fidelity: Literal["fixed", "reference"] = "fixed"
 
     def __post_init__(self) -> None:
@@ -119,17 +126,16 @@ class _Search:
         self._paths = [p.path for p in context.instruction_parameters]
         self._step = -1  # step −1 scores the user's own instructions
         self._best = context.default
+        self._best_trial = context.baseline
         self._best_score = context.baseline.mean or 0.0
+        self._path = self._paths[0]
+        self._headroom = Headroom(self._paths, warm_up=settings.per_step)
         self._history: dict[str, list[_Tried]] = {path: [] for path in self._paths}
         self._seen = {path: self._new_sieve(path) for path in self._paths}
         self._wrong: Counter[str] = Counter()
         for path in self._paths:
             self._history[path].append(_Tried(context.default.text(path), self._best_score, context.baseline))
         self._count_wrong(context.baseline)
-
-    @property
-    def _path(self) -> str:
-        return self._paths[max(0, self._step) % len(self._paths)]
 
     def ask(self) -> Sequence[Ask]:
         settings = self._settings
@@ -139,22 +145,31 @@ class _Search:
                 return [Ask(candidate, settings.examples) for candidate in seeds]
             self._step = 0
         while self._step < settings.steps:
+            self._path = self._next_path()
             candidates = self._propose()
             if candidates:
                 return [Ask(candidate, settings.examples) for candidate in candidates]
             self._step += 1
         return []
 
+    def _next_path(self) -> str:
+        settings = self._settings
+        if settings.modules == "in_turn" or settings.fidelity == "reference":
+            return self._paths[self._step % len(self._paths)]
+        return self._headroom.choose(self._context.seeds.rng("opro", "module", self._step))
+
     def tell(self, trials: Sequence[Trial]) -> None:
+        base = self._best_trial  # of the candidate that these were made from
         for trial in trials:
             score = self._score(trial)
             if score is None:  # every call failed: nothing is known about it
                 continue
+            self._headroom.tell(self._path, *_gain(trial, base))
             self._history[self._path].append(_Tried(trial.candidate.text(self._path), score, trial))
             self._count_wrong(trial)
             # What was tried on few examples is no basis to build on.
             if score > self._best_score and 2 * trial.n >= self._context.search_size:
-                self._best, self._best_score = trial.candidate, score
+                self._best, self._best_score, self._best_trial = trial.candidate, score, trial
         self._step += 1
 
     def _score(self, trial: Trial) -> float | None:
@@ -295,6 +310,13 @@ class _Md5:
             return False
         self._seen.add(mark)
         return True
+
+
+def _gain(trial: Trial, base: Trial) -> tuple[float, float]:
+    """Mean paired difference, and the variance of that mean; one difference each way is added, as few may be equal."""
+    differences = np.array([*paired(trial, base), 1.0, -1.0])
+    n = len(differences) - 2
+    return (float(differences.sum() / n), float(differences.var() / n)) if n else (0.0, 1.0)
 
 
 def _wrong_examples(trial: Trial) -> list[str]:

@@ -159,7 +159,7 @@ class Run:
     def _check(self, identity: Mapping[str, Any], about: Mapping[str, Any]) -> bool:
         path = self.folder / "run.json"
         resumed = path.exists()
-        wanted = {"format": FORMAT, **identity}
+        wanted = jsonio.loads(jsonio.canonical({"format": FORMAT, **identity}))  # as the file has it: lists, no tuples
         if resumed:
             there = jsonio.loads(_read(path), str(path))
             differs = [key for key in {**dict.fromkeys(_OPTIONAL), **wanted} if there.get(key) != wanted.get(key)]

@@ -6,6 +6,7 @@ from promptopt.optimizers import OPTIMIZERS
 from promptopt.optimizers.ape import Ape
 from promptopt.optimizers.best_of_seeds import BestOfSeeds
 from promptopt.optimizers.bootstrap_random_search import BootstrapRandomSearch
+from promptopt.optimizers.chain import Chain
 from promptopt.optimizers.exemplar_search import ExemplarSearch
 from promptopt.optimizers.opro import Opro
 from promptopt.optimizers.random_search import RandomSearch
@@ -21,6 +22,10 @@ SHORT = {
     "bootstrap_random_search": [
         BootstrapRandomSearch(candidates=4, bootstrapped=2, labelled=3),
         BootstrapRandomSearch(candidates=6, bootstrapped=2, labelled=2, evaluation={"name": "halving", "first": 4}),
+    ],
+    "chain": [
+        Chain(({"name": "opro", "steps": 1, "per_step": 3}, {"name": "exemplar_search", "trials": 4, "pool": 4})),
+        Chain(({"name": "random_search", "trials": 2}, {"name": "random_search", "trials": 2}), shares=(1, 2)),
     ],
     "exemplar_search": [
         ExemplarSearch(trials=6, first=3, per_step=1, pool=5, evaluation="full"),

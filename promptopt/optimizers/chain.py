@@ -1,0 +1,150 @@
+"""Several optimizers after one another on one budget: each begins from the best that the one before found.
+
+Instructions then exemplars, as in Wan et al. 2024 ("Teach Better or Show Smarter?", arXiv 2406.15708), is
+``chain`` with ``[opro, exemplar_search]``; Soylu et al. 2024 ("BetterTogether") alternate in the same way. What was
+evaluated before is never paid again, and every candidate of every stage may go to the final.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from promptopt.errors import ConfigError
+from promptopt.evaluate.cells import Trial
+from promptopt.evaluate.confirm import choose_finalists
+from promptopt.program.params import Candidate
+from promptopt.search.optimizer import Ask, Context, Optimizer, Search
+from promptopt.seeds import Seeds
+from promptopt.task.settings import check_settings
+
+Stage = str | dict[str, Any]
+"""An optimizer's name, or a mapping with ``name`` and settings."""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Several optimizers after one another on one budget.
+
+    Args:
+        stages: names, or mappings with ``name`` and settings, in this order.
+        shares: of the search's budget for each stage, above 0, in any unit; empty: equal shares. A stage that leaves
+            some of its share leaves it to the next; the last one may use all that is left. Without a budget in calls,
+            tokens or dollars, every stage runs to its own end.
+    """
+
+    stages: tuple[Stage, ...] = ("opro", "exemplar_search")
+    shares: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise ConfigError("Expected chain's stages to name at least one optimizer, got none.")
+        if self.shares and (len(self.shares) != len(self.stages) or not all(share > 0 for share in self.shares)):
+            raise ConfigError(
+                f"Expected chain's shares to be {len(self.stages)} numbers above 0, one a stage, got {self.shares}."
+            )
+        for number in range(len(self.stages)):
+            self.optimizer(number)
+
+    def optimizer(self, number: int) -> Optimizer:
+        """The settings of one stage.
+
+        Raises:
+            ConfigError: its name or a setting is not known.
+        """
+        from promptopt.optimizers import OPTIMIZERS
+
+        stage = self.stages[number]
+        settings = dict(stage) if isinstance(stage, dict) else {"name": stage}
+        name = settings.pop("name", None)
+        if not isinstance(name, str):
+            raise ConfigError(f"Expected stage {number + 1} of chain to name an optimizer, got {stage!r}.")
+        if name == "chain":
+            raise ConfigError("A chain in a chain: write its stages into the outer one.")
+        made: Optimizer = check_settings(OPTIMIZERS.load(name), settings, f"stage {number + 1} of chain ({name})")
+        return made
+
+    def start(self, context: Context) -> Search:
+        """Begin.
+
+        Raises:
+            ConfigError: an optimizer cannot work on this program.
+        """
+        return _Search(self, context)
+
+
+class _Search:
+    def __init__(self, settings: Chain, context: Context) -> None:
+        self._settings = settings
+        self._context = context
+        self._stage = -1
+        self._search: Search | None = None
+        self._cells: dict[Candidate, int] = {context.default: len(context.baseline.examples)}
+        self._trials: dict[Candidate, Trial] = {context.default: context.baseline}
+        self._used = 0
+        self._limit: float | None = None
+
+    def ask(self) -> Sequence[Ask]:
+        while True:
+            if self._search is not None and (self._limit is None or self._used < self._limit):
+                asks = self._search.ask()
+                if asks:
+                    return asks
+            if self._stage + 1 == len(self._settings.stages):
+                return []
+            best = self._best()
+            if len(self._trials[best].examples) < self._context.search_size:
+                self._search = None  # done; its best is on its way to a full trial, as the next stage's baseline
+                return [Ask(best)]
+            self._begin(best)
+
+    def tell(self, trials: Sequence[Trial]) -> None:
+        for trial in trials:
+            had = self._trials.get(trial.candidate)
+            if had is None or len(trial.examples) >= len(had.examples):
+                self._trials[trial.candidate] = trial
+            known = self._cells.get(trial.candidate, 0)
+            self._used += max(0, len(trial.examples) - known)
+            self._cells[trial.candidate] = max(known, len(trial.examples))
+        if self._search is not None:
+            self._search.tell(trials)
+
+    def _best(self) -> Candidate:
+        """By the rule that chooses finalists; the default stays when nothing is better."""
+        trials = [trial for trial in self._trials.values() if trial.n]
+        if not trials:
+            return self._context.default
+        chosen = choose_finalists(
+            [trial.mean or 0.0 for trial in trials],
+            [trial.n for trial in trials],
+            [0] * len(trials),  # ties to who came first: the default, then the earlier stage
+            most=1,
+        )
+        return trials[chosen[0]].candidate
+
+    def _begin(self, best: Candidate) -> None:
+        self._stage += 1
+        settings, context = self._settings, self._context
+        shares = settings.shares or (1.0,) * len(settings.stages)
+        left = context.cells_left()
+        last = self._stage + 1 == len(settings.stages)
+        if left is None or last:
+            self._limit = None
+        else:
+            self._limit = self._used + left * shares[self._stage] / sum(shares[self._stage :])
+        limit = self._limit
+
+        def cells_left() -> int | None:
+            whole = context.cells_left()
+            return whole if whole is None or limit is None else max(0, min(whole, int(limit - self._used)))
+
+        stage = replace(
+            context,
+            default=best,
+            baseline=self._trials[best],
+            # Its own randomness: the same optimizer twice must not draw the same twice.
+            seeds=Seeds(context.seeds.integer("chain", self._stage)) if self._stage else context.seeds,
+            cells_left=cells_left,
+        )
+        self._search = settings.optimizer(self._stage).start(stage)
