@@ -27,7 +27,7 @@ _SPREAD = 0.03
 """Spread of gains before anything is seen: most proposals change little."""
 _SURE = 2.0
 """How many observations the prior counts as."""
-_DRAWS = 8
+_DRAWS = 4
 """Draws that a choice averages over; 1 would explore more than modules, which are few, need."""
 
 

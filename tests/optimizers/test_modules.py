@@ -1,0 +1,80 @@
+"""Programs of several modules: the work goes to the broken one."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from promptopt.api import optimize
+from promptopt.lm.base import Completion
+from promptopt.lm.scripted import ScriptedLM
+from promptopt.lm.spec import ModelSpec
+from promptopt.metrics.exact import ExactMatch
+from promptopt.optimizers.opro import Opro
+from promptopt.program.module import Module
+from promptopt.program.predict import Predict
+from promptopt.search.budget import Limits
+from promptopt.task.task import Task
+from promptopt.testing.toy import splits
+
+NAMES = ("one", "two", "three", "four")
+
+
+class Four(Module):
+    """Each stage hands on what it got, or spoils it."""
+
+    def __init__(self):
+        self.one = Predict("word -> a", instruction="one 95")
+        self.two = Predict("a -> b", instruction="two 95")
+        self.three = Predict("b -> c", instruction="three 95")
+        self.four = Predict("c -> answer", instruction="four 10")
+
+    def forward(self, word):
+        return self.four(c=self.three(b=self.two(a=self.one(word=word).a).b).c)
+
+
+def reply(request):
+    """A stage spoils what is too hard for it: its instruction says how many of a hundred it can do."""
+    stage, quality = re.match(r"(\w+) (\d+)", request.messages[0][1].lower()).groups()
+    said = request.messages[-1][1].split(":")[-1].strip()
+    number = int(re.search(r"\d+", said).group())
+    hard = (number * 7919 + 31 * NAMES.index(stage)) % 100
+    if "spoilt" in said or hard >= int(quality):
+        return f"spoilt {number}"
+    return f"right {number}" if stage == "four" else f"word {number}"
+
+
+def propose(request):
+    """For the three that work: a little worse or the same. For the broken one: anything from useless to good."""
+    stage = re.findall(r"(one|two|three|four) \d+", request.messages[-1][1].lower())[-1]
+    rng = np.random.default_rng(request.seed)
+    quality = int(rng.integers(5, 96)) if stage == "four" else int(rng.integers(85, 97))
+    return f"<INS>{stage} {quality} by way {request.seed % 9973}</INS>"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_most_proposals_go_to_the_one_broken_module_of_four(tmp_path, seed):
+    task = Task(
+        "four",
+        Four(),
+        splits(demos=8, search=100, confirm=20, test=0),
+        ExactMatch(),
+        {"task": ModelSpec("scripted/task"), "proposer": ModelSpec("scripted/proposer")},
+        cache="run",
+        seed=seed,
+    )
+    backends = {
+        "task": ScriptedLM(reply, digest="scripted/task"),
+        "proposer": ScriptedLM(propose, digest="scripted/proposer"),
+    }
+    optimizer = Opro(steps=16, per_step=8)
+    result = optimize(task, optimizer=optimizer, out=tmp_path, backends=backends, budget=Limits())
+    calls = [json.loads(line) for line in (tmp_path / "calls.jsonl").read_text().splitlines()]
+    texts = [Completion.from_json(call["completion"]).text for call in calls]
+    asked = [re.search(r"one|two|three|four", text).group() for text in texts]
+    after = asked[4 * optimizer.per_step :]
+    assert len(after) == 12 * optimizer.per_step
+    assert after.count("four") / len(after) >= 0.7
+    assert result.verdict == "improved"
