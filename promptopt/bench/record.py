@@ -6,7 +6,6 @@ effects can be told from interactions. Instructions are the task's own and induc
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from promptopt.records import Failure
 from promptopt.search.budget import Budget, Limits
 from promptopt.search.run import Run, machine
 from promptopt.seeds import Seeds
+from promptopt.surrogate.lexical import lexical
 from promptopt.task.task import Task
 
 _ROUNDS = 6
@@ -37,7 +37,6 @@ _TEMPERATURE = 0.9
 _PAIRS = 6
 _SIZES = (1, 2, 3, 4, 6, 8)
 """Exemplars in the sets, in turn."""
-_DIMENSIONS = 64
 
 
 def record(
@@ -179,19 +178,9 @@ def _wordings(
 
 
 def embedded(candidates: Sequence[Candidate]) -> NDArray[np.float32]:
-    """Lexical embeddings of candidates: hashed, signed counts of their words and character trigrams; (K, 64).
-
-    Similar texts have similar rows; of meaning they know nothing. No model is needed to make them again.
-    """
-    out = np.zeros((len(candidates), _DIMENSIONS), dtype=np.float32)
-    for row, candidate in zip(out, candidates, strict=True):
-        for path, value in candidate.to_json()["values"].items():
-            text = f" {value if isinstance(value, str) else str(value)} ".lower()
-            for part in [*text.split(), *(text[i : i + 3] for i in range(len(text) - 2))]:
-                mark = zlib.crc32(f"{path}\x1f{part}".encode())
-                row[mark % _DIMENSIONS] += 1.0 if mark >> 16 & 1 else -1.0
-        row /= max(1e-9, float(np.linalg.norm(row)))
-    return out
+    """Lexical embeddings of candidates, no model needed; (K, 64)."""
+    contents = [candidate.to_json()["values"] for candidate in candidates]
+    return lexical([{path: str(value) for path, value in content.items()} for content in contents])
 
 
 def _cell(run: Run, candidate: Candidate, example: str) -> Cell:

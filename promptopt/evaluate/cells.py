@@ -34,6 +34,7 @@ class Cell:
         constrained: whether decoding was constrained (None: nothing asked for it).
         steps: what each predictor was asked and answered, in order (``predictor``, ``inputs``, ``outputs``); None where
             nobody asked to keep them.
+        calls: keys of the requests that it was charged for, where equal requests of a run are charged once.
     """
 
     key: Key
@@ -44,6 +45,7 @@ class Cell:
     usage: Mapping[str, Usage] = field(default_factory=dict)
     constrained: bool | None = None
     steps: tuple[Mapping[str, Any], ...] | None = None
+    calls: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As written to disk; absent means None."""
@@ -64,6 +66,8 @@ class Cell:
             out["constrained"] = self.constrained
         if self.steps is not None:
             out["steps"] = [dict(step) for step in self.steps]
+        if self.calls:
+            out["calls"] = self.calls
         out["usage"] = {role: usage.to_json() for role, usage in self.usage.items()}
         return out
 
@@ -79,6 +83,7 @@ class Cell:
             {role: Usage.from_json(usage) for role, usage in data["usage"].items()},
             data.get("constrained"),
             tuple(data["steps"]) if "steps" in data else None,
+            tuple(data.get("calls", ())),
         )
 
 

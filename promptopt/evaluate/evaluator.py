@@ -41,8 +41,13 @@ class Program(Protocol):
 class Payer(Protocol):
     """Who pays for cells that were recorded earlier: they are charged again, as if they were evaluated now."""
 
-    def take(self, usage: Mapping[str, Usage]) -> None:
-        """Charge at once.
+    @property
+    def paid(self) -> set[str] | None:
+        """Keys of requests that were charged and are free from then on; None: every answer is charged."""
+        ...
+
+    def take(self, usage: Mapping[str, Usage], calls: Sequence[str] = ()) -> None:
+        """Charge at once, and remember these calls as paid.
 
         Raises:
             BudgetExhaustedError: it does not fit.
@@ -195,7 +200,7 @@ class Evaluator:
         if cell.key.example in charged:
             return
         if self._payer is not None:
-            self._payer.take(cell.usage)
+            self._payer.take(cell.usage, cell.calls)
         charged.add(cell.key.example)
         if self._watch is not None:
             self._watch(cell)
@@ -250,7 +255,8 @@ class Evaluator:
                 failure = Failure("program", _cause(error))
         usage = {self._by if self._by and role == "task" else role: cost for role, cost in tally.usage.items()}
         kept = tuple(_step(step) for step in steps if step.outputs is not None) if self._traced else None
-        return Cell(job.key, score, output, failure, feedback, usage, tally.constrained, kept)
+        calls = tuple(tally.calls) if self._payer is not None and self._payer.paid is not None else ()
+        return Cell(job.key, score, output, failure, feedback, usage, tally.constrained, kept, calls)
 
     def _recording(self) -> contextlib.AbstractContextManager[list[trace.Step]]:
         return trace.record() if self._traced else contextlib.nullcontext([])

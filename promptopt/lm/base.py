@@ -88,6 +88,7 @@ class Completion:
         constrained: whether the backend enforced the request's constraint.
         cached: whether it came from our cache (never written to disk: what is read from there is cached).
         seconds: time of the attempt that answered; 0.0 from the cache.
+        key: names the request, where completions are recorded; not part of the record itself.
     """
 
     text: str
@@ -96,6 +97,7 @@ class Completion:
     constrained: bool = False
     cached: bool = False
     seconds: float = 0.0
+    key: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """As written to disk."""

@@ -21,10 +21,11 @@ from promptopt.errors import CallError, StorageError
 from promptopt.lm.base import Completion, Request
 from promptopt.lm.meter import Gate, Inner
 from promptopt.lm.spec import Price
-from promptopt.records import Failure
+from promptopt.records import Failure, Usage
 
 _SCHEMA = "CREATE TABLE IF NOT EXISTS completions (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"
 _BUSY_SECONDS = 30.0
+_KEY_DIGITS = 16
 
 
 def completion_key(digest: str, request: Request) -> bytes:
@@ -117,7 +118,9 @@ class CompletionStore:
 class Cached:
     """Answers from the store where it can; else asks, records, then answers. Equal requests in flight are asked once.
 
-    A hit is charged like a call (else a warm cache would change the search), so the gate is asked here too.
+    A hit is charged like a call (else a warm cache would change the search), so the gate is asked here too. Where the
+    gate remembers what was ``paid``, the same request is charged once a run: when only a later predictor of a program
+    changes, what comes before it is free.
     """
 
     def __init__(self, inner: Inner, store: CompletionStore, digest: str, gate: Gate, role: str, price: Price) -> None:
@@ -135,11 +138,17 @@ class Cached:
         found = self._store.get(key)
         if found is None and (other := self._asking.get(key)) is not None:
             found = replace(await asyncio.shield(other), cached=True, seconds=0.0)
+        name, paid = key.hex()[:_KEY_DIGITS], self._gate.paid
         if found is None:
-            return await self._ask(key, request)
-        found = self._priced(found)
-        await self._gate.charge(self._role, found.usage)
-        return found
+            made = await self._ask(key, request)
+        elif paid is not None and name in paid:
+            return replace(found, usage=Usage(), key=name)
+        else:
+            made = self._priced(found)
+            await self._gate.charge(self._role, made.usage)
+        if paid is not None:
+            paid.add(name)
+        return replace(made, key=name)
 
     def _priced(self, completion: Completion) -> Completion:
         # Prices are the user's of today, so they are not recorded: tokens are.

@@ -70,10 +70,11 @@ class Session:
 class Tally:
     """Counts what the calls made while it is active cost, by role. The evaluator keeps one a cell."""
 
-    __slots__ = ("_token", "constrained", "usage")
+    __slots__ = ("_token", "calls", "constrained", "usage")
 
     def __init__(self) -> None:
         self.usage: dict[str, Usage] = {}
+        self.calls: list[str] = []  # keys of those that were charged
         self.constrained: bool | None = None
         self._token: contextvars.Token[Tally | None] | None = None
 
@@ -122,6 +123,8 @@ def complete(request: Request, role: str = "task") -> Completion:
         raise
     if tally is not None:
         tally.add(role, completion.usage)
+        if completion.key and completion.usage.calls:
+            tally.calls.append(completion.key)
         if request.constraint is not None:
             tally.constrained = completion.constrained and tally.constrained is not False
     return completion
@@ -153,8 +156,10 @@ def complete_each(requests: Sequence[Request], role: str = "task") -> list[tuple
 
     answers = wait(every())
     if tally is not None:
-        for _, usage in answers:
+        for answer, usage in answers:
             tally.add(role, usage)
+            if isinstance(answer, Completion) and answer.key and usage.calls:
+                tally.calls.append(answer.key)
     return answers
 
 

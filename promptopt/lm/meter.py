@@ -26,6 +26,11 @@ class Gate(Protocol):
         """Whether bounds on tokens or dollars matter to it; without, they need not be worked out."""
         ...
 
+    @property
+    def paid(self) -> set[str] | None:
+        """Keys of requests that were charged and are free from then on; None: every answer is charged."""
+        ...
+
     async def reserve(self, role: str, bound: Usage) -> None:
         """Set ``bound`` aside, waiting for calls in flight to turn out cheaper if it has to.
 
@@ -59,6 +64,7 @@ class Unlimited:
     """A gate that never refuses."""
 
     counts_tokens = False
+    paid: set[str] | None = None
 
     async def reserve(self, role: str, bound: Usage) -> None:
         """Nothing to set aside."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from promptopt.errors import BudgetExhaustedError
@@ -58,6 +58,8 @@ class Budget:
     by_role: dict[str, Usage] = field(default_factory=dict)
     spent_before: float = 0.0
     """Seconds of earlier sittings."""
+    paid: set[str] | None = None
+    """Keys of requests that were charged and are free from then on; None: every answer is charged."""
 
     def __post_init__(self) -> None:
         self._held = Usage()
@@ -130,8 +132,8 @@ class Budget:
         await self.reserve(role, usage)
         self.settle(role, usage, usage)
 
-    def take(self, usage: Mapping[str, Usage]) -> None:
-        """Charge a known cost at once, with nothing in flight: a cell that was recorded earlier.
+    def take(self, usage: Mapping[str, Usage], calls: Sequence[str] = ()) -> None:
+        """Charge a known cost at once, with nothing in flight: a cell that was recorded earlier, and its calls.
 
         Raises:
             BudgetExhaustedError: it does not fit.
@@ -143,6 +145,8 @@ class Budget:
             raise self._closed
         for role, cost in usage.items():
             self._add(role, cost)
+        if self.paid is not None:
+            self.paid.update(calls)
 
     def _add(self, role: str, usage: Usage) -> None:
         self.used += usage

@@ -109,6 +109,8 @@ class Engine:
         self._tracers: dict[str, Evaluator] = {}
         self._dropped: dict[str, int] = {}
         budget.spent_before = run.seconds
+        if len(job.program.predictors()) > 1 or session.has("judge"):
+            budget.paid = set()  # what a changed predictor leaves as it was is not charged again
         self._evaluator = Evaluator(
             job.program, job.metric, session, run.cells, job.policy, job.concurrency, budget, self._cell_done
         )
