@@ -1,0 +1,87 @@
+"""Stages after one another: each begins from the best before it, within its share."""
+
+import json
+
+import pytest
+
+from promptopt.api import optimize
+from promptopt.errors import ConfigError, UnknownNameError
+from promptopt.lm.scripted import ScriptedLM
+from promptopt.optimizers.chain import Chain
+from promptopt.search.budget import Limits
+from promptopt.testing.toy import splits, toy
+
+SEEDS = ("Answer in way 40.", "Answer in way 90.", "Answer in way 60.")
+
+
+def quality(text):
+    return next((int(word.strip(".")) / 100 for word in text.split() if word.strip(".").isdigit()), 0.1)
+
+
+def run(folder, chain, calls=None, sizes=(12, 20, 10, 0)):
+    task, lm = toy(quality, splits=splits(*sizes), instructions=SEEDS)
+    proposer = ScriptedLM(lambda r: f"<INS>Answer in way {(r.seed or 0) % 80}.</INS>", digest="scripted/p")
+    backends = {"task": lm, "proposer": proposer}
+    result = optimize(task, optimizer=chain, out=folder, budget=Limits(calls=calls), backends=backends)
+    trials = [json.loads(line) for line in (folder / "trials.jsonl").read_text().splitlines()]
+    return result, [t for t in trials if t["split"] == "search"], lm
+
+
+def test_the_second_stage_begins_from_the_best_of_the_first(tmp_path):
+    exemplars = {"name": "exemplar_search", "trials": 4, "pool": 4, "evaluation": "full"}
+    result, trials, _ = run(tmp_path, Chain(("best_of_seeds", exemplars)))
+    made = [t["candidate"]["values"] for t in trials if t["candidate"]["origin"]["proposer"] == "exemplar_search"]
+    assert len(made) == 4
+    assert {values["instruction"] for values in made} == {"Answer in way 90."}
+    assert result.winner.text("instruction") == "Answer in way 90."
+
+
+def test_a_best_that_was_not_tried_in_full_is_before_the_next_stage_begins(tmp_path):
+    first = {"name": "random_search", "trials": 6, "exemplars": 0, "evaluation": {"name": "halving", "first": 4}}
+    _, trials, _ = run(tmp_path, Chain((first, {"name": "exemplar_search", "trials": 2, "pool": 4})))
+    second = next(i for i, t in enumerate(trials) if t["candidate"]["origin"]["proposer"] == "exemplar_search")
+    base = trials[second]["candidate"]["parents"][0]
+    assert any(t["candidate"]["id"] == base and len(t["cells"]) == 20 for t in trials[:second])
+
+
+def test_shares_divide_the_budget_and_what_is_left_goes_on(tmp_path):
+    many = {"name": "opro", "steps": 50, "per_step": 2}
+    other = {"name": "random_search", "trials": 50}
+    calls = 20 + 10 * 20 + 40
+    _, trials, _ = run(tmp_path, Chain((many, other), shares=(1, 3)), calls)
+    makers = [t["candidate"]["origin"]["proposer"] for t in trials[1:]]
+    first, second = makers.count("opro"), makers.count("random_search")
+    assert 1 <= first <= 5, "a quarter, and at most one step more"
+    assert second >= 4
+    assert makers == sorted(makers), "one after the other"
+
+
+def test_without_a_budget_every_stage_runs_to_its_end(tmp_path):
+    stage = {"name": "random_search", "trials": 3}
+    result, trials, _ = run(tmp_path, Chain((stage, stage)))
+    assert result.candidates in (5, 6), "the same optimizer twice does not draw the same twice"
+    assert len(trials) == 1 + result.candidates
+
+
+def test_a_stage_that_finds_nothing_leaves_the_default(tmp_path):
+    task_worse = {"name": "opro", "steps": 1, "per_step": 2}
+    result, trials, _ = run(tmp_path, Chain((task_worse, {"name": "random_search", "trials": 2})))
+    assert len(trials) >= 3
+    assert result.confirm is not None
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"stages": ()}, ConfigError, "at least one optimizer"),
+        ({"stages": ("opro",), "shares": (1, 2)}, ConfigError, "1 numbers above 0"),
+        ({"stages": ("opro", "ape"), "shares": (1, 0)}, ConfigError, "above 0"),
+        ({"stages": ("oprro",)}, UnknownNameError, "opro"),
+        ({"stages": ({"name": "opro", "step": 3},)}, ConfigError, "stage 1 of chain"),
+        ({"stages": ({"steps": 3},)}, ConfigError, "stage 1 of chain to name"),
+        ({"stages": ("chain",)}, ConfigError, "chain in a chain"),
+    ],
+)
+def test_settings_are_checked(settings, error, message):
+    with pytest.raises(error, match=message):
+        Chain(**settings)
