@@ -13,7 +13,7 @@ In both, the engine confirms the winner on a split of its own, and refuses what 
 optimizer; the code has no such guards, so a comparison with it switches them off in the task file. The instruction
 stands at the head of our prompts (the paper's "before the question"). A program with several instructions is worked on
 one at a time: in turn in ``reference`` (Module-Level OPRO, Opsahl-Ong et al. 2024), else where another proposal can be
-expected to gain most (``surrogate/headroom.py``).
+expected to gain most (``surrogate/headroom.py``); or on all of them at once (Program-Level OPRO, same authors).
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from promptopt.surrogate.headroom import Headroom
 
 Criterion = Literal["random", "accumulative_most_frequent", "current_most_frequent", "constant"]
 _PLACE = "<INS>"
+_LINE = re.compile(r"^\s*\[([^\]\n]*)\]\s*(.+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Opro:
         evaluation: how many of them a candidate gets: ``full``, ``minibatch``, ``halving``, ``race``, or a mapping with
             ``name`` and settings (``evaluate/fidelity.py``). The paper's way is ``full``.
         modules: which of several instructions a step works on: ``headroom``, where most can be expected (``reference``:
-            in turn), or ``in_turn``.
+            in turn), ``in_turn``, or ``all``: a proposal may change every one of them.
         fidelity: ``fixed`` or ``reference``.
     """
 
@@ -89,7 +90,7 @@ class Opro:
     max_length: int = 500
     examples: int | None = None
     evaluation: Setting = "full"
-    modules: Literal["headroom", "in_turn"] = "headroom"
+    modules: Literal["headroom", "in_turn", "all"] = "headroom"
     fidelity: Literal["fixed", "reference"] = "fixed"
 
     def __post_init__(self) -> None:
@@ -98,6 +99,8 @@ class Opro:
             if getattr(self, name) < bound:
                 raise ConfigError(f"Expected opro's {name} ≥ {bound}, got {getattr(self, name)}.")
         fidelity(self.evaluation)
+        if self.modules == "all" and self.meta == "continue":
+            raise ConfigError("opro's modules: all needs a proposer that follows a form; meta: continue has none.")
         if self.examples is not None and self.evaluation != "full":
             raise ConfigError("opro's examples is for evaluation: full alone; the others choose examples themselves.")
 
@@ -131,10 +134,13 @@ class _Search:
         self._path = self._paths[0]
         self._headroom = Headroom(self._paths, warm_up=settings.per_step)
         self._history: dict[str, list[_Tried]] = {path: [] for path in self._paths}
+        self._labels = {p.path: p.predictor or "answer" for p in context.instruction_parameters}
+        self._whole = settings.modules == "all" and len(self._paths) > 1
         self._seen = {path: self._new_sieve(path) for path in self._paths}
         self._wrong: Counter[str] = Counter()
         for path in self._paths:
-            self._history[path].append(_Tried(context.default.text(path), self._best_score, context.baseline))
+            text = self._written(context.default) if self._whole else context.default.text(path)
+            self._history[path].append(_Tried(text, self._best_score, context.baseline))
         self._count_wrong(context.baseline)
 
     def ask(self) -> Sequence[Ask]:
@@ -152,8 +158,17 @@ class _Search:
             self._step += 1
         return []
 
+    def _text_of(self, candidate: Candidate) -> str:
+        return self._written(candidate) if self._whole else candidate.text(self._path)
+
+    def _written(self, candidate: Candidate) -> str:
+        """All instructions of a program, a line each."""
+        return "\n".join(f"[{self._labels[path]}] {' '.join(candidate.text(path).split())}" for path in self._paths)
+
     def _next_path(self) -> str:
         settings = self._settings
+        if self._whole:
+            return self._paths[0]  # one history for all
         if settings.modules == "in_turn" or settings.fidelity == "reference":
             return self._paths[self._step % len(self._paths)]
         return self._headroom.choose(self._context.seeds.rng("opro", "module", self._step))
@@ -164,8 +179,9 @@ class _Search:
             score = self._score(trial)
             if score is None:  # every call failed: nothing is known about it
                 continue
-            self._headroom.tell(self._path, *_gain(trial, base))
-            self._history[self._path].append(_Tried(trial.candidate.text(self._path), score, trial))
+            if not self._whole:
+                self._headroom.tell(self._path, *_gain(trial, base))
+            self._history[self._path].append(_Tried(self._text_of(trial.candidate), score, trial))
             self._count_wrong(trial)
             # What was tried on few examples is no basis to build on.
             if score > self._best_score and 2 * trial.n >= self._context.search_size:
@@ -207,6 +223,14 @@ class _Search:
             return messages("opro_continue", trajectory=whole)
         signature = self._context.program.predictors()[self._predictor()].signature
         examples = [shown(example, signature) for example in self._examples(step)]
+        if self._whole:
+            blocks = [f"score {self._shown_score(t.score)}:\n{t.text}" for t in pairs]
+            return messages(
+                "opro_program",
+                trajectory="\n".join(blocks),
+                exemplars="\n".join(examples),
+                buckets=str(settings.buckets),
+            )
         if settings.fidelity == "fixed":
             trajectory = "\n".join(f"score {self._shown_score(t.score)}: {t.text}" for t in pairs)
             return messages(
@@ -272,8 +296,19 @@ class _Search:
             return None
         if not self._seen[self._path].passes(text):
             return None
-        made = self._best.replace(self._path, text, Origin("opro", max(0, self._step), note))
-        return made if guard.passes(made) else None
+        origin = Origin("opro", max(0, self._step), note)
+        whole = self._whole and note != "seed"
+        made = self._changed(text, origin) if whole else self._best.replace(self._path, text, origin)
+        return made if made is not None and guard.passes(made) else None
+
+    def _changed(self, text: str, origin: Origin) -> Candidate | None:
+        """The best with those instructions that the reply names; None when it names none that is new."""
+        paths = {label: path for path, label in self._labels.items()}
+        found = {paths[label]: said.strip() for label, said in _LINE.findall(text) if label in paths and said.strip()}
+        if all(self._best.text(path) == said for path, said in found.items()):
+            self._context.guard.count("no step changed")
+            return None
+        return Candidate({**self._best.values, **found}, (self._best.id,), origin)
 
     def _new_sieve(self, path: str) -> Sieve | _Md5:
         if self._settings.fidelity == "reference":

@@ -78,3 +78,43 @@ def test_most_proposals_go_to_the_one_broken_module_of_four(tmp_path, seed):
     assert len(after) == 12 * optimizer.per_step
     assert after.count("four") / len(after) >= 0.7
     assert result.verdict == "improved"
+
+
+def test_all_at_once_a_proposal_may_change_every_step(tmp_path):
+    said = iter(
+        [
+            "<INS>\n[one] one 99\n[four] four 80\n</INS>",
+            "<INS>[four] four 90</INS>",
+            "<INS>\n[five] five 99\n</INS>",
+            "<INS>four 95</INS>",
+            "no form at all",
+            "<INS>\n[one] one 95\n[four] four 10\n</INS>",
+            *["<INS>[two] two 96</INS>"] * 2,
+        ]
+    )
+    seen = []
+
+    def proposer(request):
+        seen.append(request.messages[-1][1])
+        return next(said)
+
+    task = Task(
+        "four",
+        Four(),
+        splits(demos=8, search=40, confirm=20, test=0),
+        ExactMatch(),
+        {"task": ModelSpec("scripted/task"), "proposer": ModelSpec("scripted/proposer", concurrency=1)},
+        cache="run",
+    )
+    backends = {"task": ScriptedLM(reply, digest="scripted/t"), "proposer": ScriptedLM(proposer, digest="scripted/p")}
+    result = optimize(task, optimizer=Opro(steps=2, per_step=4, modules="all"), out=tmp_path, backends=backends)
+    trials = [json.loads(line) for line in (tmp_path / "trials.jsonl").read_text().splitlines()]
+    made = [t["candidate"]["values"] for t in trials if t["candidate"]["origin"]["proposer"] == "opro"]
+    changed = [{k.split(".")[0]: v for k, v in m.items() if k.endswith("instruction")} for m in made]
+    assert changed[0] == {"one": "one 99", "two": "two 95", "three": "three 95", "four": "four 80"}
+    assert changed[1]["four"] == "four 90"
+    assert changed[1]["one"] == "one 95", "made from the best of then"
+    assert {c["two"] for c in changed[2:]} <= {"two 96", "two 95"}
+    assert "[one] one 95\n[two] two 95\n[three] three 95\n[four] four 10" in seen[0]
+    assert "[four] four 90" in seen[-1], "the history holds whole programs"
+    assert result.dropped["no step changed"] >= 2
