@@ -20,13 +20,17 @@ from words import (
     IRREGULAR_PAST,
     IRREGULAR_PLURALS,
     NAMES,
+    NOTES,
     NOUNS,
     OTHER_THINGS,
+    REFUNDS,
     SENTIMENT,
     TICKETS,
     TITLES,
     VERBS,
+    WEEKDAYS,
 )
+from world import CLAIMED, questions, values, world
 
 Row = dict[str, Any]
 HERE = Path(__file__).resolve().parent
@@ -226,13 +230,131 @@ def find_fruit(rng: random.Random) -> Iterable[Row]:
         yield {"text": text, "fruit": sorted(fruit)}
 
 
+def two_hop(rng: random.Random) -> Iterable[Row]:
+    rows = [
+        {"question": question, "answer": answer, "passages": [first.title, second.title]}
+        for question, answer, first, second in questions()
+    ]
+    rng.shuffle(rows)
+    yield from rows
+
+
+def corpus() -> list[Row]:
+    return [{"title": thing.title, "text": thing.passage()} for thing in world().values()]
+
+
+def verify_claim(rng: random.Random) -> Iterable[Row]:
+    left = {"supported": 234, "refuted": 233, "not enough": 233}
+    seen = set()
+    while any(left.values()):
+        claim, verdict, about = _comparison(rng) if rng.random() < 0.2 else _claim(rng)
+        if left[verdict] and claim not in seen:
+            seen.add(claim)
+            left[verdict] -= 1
+            yield {"claim": claim, "verdict": verdict, "passages": about}
+
+
+def _claim(rng: random.Random) -> tuple[str, str, list[str]]:
+    thing = rng.choice(list(world().values()))
+    relation = rng.choice([name for name in thing.facts if (thing.kind, name) in CLAIMED])
+    value = true = thing.facts[relation]
+    # What is not told is claimed with right and wrong values too: nothing but the passage gives the verdict away.
+    if rng.random() < 0.5:
+        value = rng.choice([one for one in values(thing.kind, relation) if one not in (true, thing.title)])
+    text = CLAIMED[thing.kind, relation].format(t=thing.title, v=value)
+    verdict = "not enough" if relation in thing.silent else "supported" if value == true else "refuted"
+    return text[0].upper() + text[1:], verdict, [thing.title]
+
+
+def _comparison(rng: random.Random) -> tuple[str, str, list[str]]:
+    kind, relation, form = rng.choice(
+        [
+            ("person", "year", "{} was born before {}."),
+            ("town", "river", "{} and {} are on the same river."),
+            ("firm", "year", "{} has been in business for longer than {}."),
+        ]
+    )
+    things = [thing for thing in world().values() if thing.kind == kind]
+    one, two = rng.sample(things, 2)
+    # By chance two towns are hardly ever on one river; two people of one year are no fair question.
+    alike = kind == "town" and rng.random() < 0.5
+    while (one.facts[relation] == two.facts[relation]) != alike:
+        one, two = rng.sample(things, 2)
+    a, b = one.facts[relation], two.facts[relation]
+    true = a == b if kind == "town" else int(a) < int(b)
+    silent = relation in one.silent or relation in two.silent
+    verdict = "not enough" if silent else "supported" if true else "refuted"
+    return form.format(one.title, two.title), verdict, [one.title, two.title]
+
+
+def revise(rng: random.Random) -> Iterable[Row]:
+    items = [plural_of(word) for word in NOUNS[:80]]
+    for _ in range(4000):
+        note, message, names = rng.choice(NOTES)
+        hour, minute = rng.randint(8, 19), rng.choice(["15", "30", "45"])
+        slots = {
+            "name": rng.choice(NAMES), "day": rng.choice(WEEKDAYS), "city": rng.choice(CITIES),
+            "time": f"{hour}:{minute}", "n": str(rng.randint(2, 60)), "euros": str(rng.randint(15, 980)),
+            "number": str(rng.randint(1000, 9999)), "items": rng.choice(items), "thing": rng.choice(NOUNS[:80]),
+        }  # fmt: skip
+        facts = [slots[name] for name in names.split()]
+        yield {"note": note.format(**slots), "message": message.format(**slots), "to": slots["name"], "facts": facts}
+
+
+def priority_of(dollars: int, days: int) -> str:
+    if dollars >= 1000 or days >= 30:
+        return "urgent"
+    return "later" if dollars < 100 and days < 10 else "soon"
+
+
+def triage(rng: random.Random) -> Iterable[Row]:
+    sums = [range(12, 100), range(100, 1000, 5), range(1000, 5000, 50)]
+    waits = [range(2, 10), range(10, 29), [30, 35, 42, 45, 60, 90]]
+    for i in range(4000):
+        wanted = ("urgent", "soon", "later")[i % 3]
+        dollars, days = rng.choice(rng.choice(sums)), rng.choice(rng.choice(waits))
+        while priority_of(dollars, days) != wanted:
+            dollars, days = rng.choice(rng.choice(sums)), rng.choice(rng.choice(waits))
+        amount, waiting = rng.choice(spellings_of_dollars(dollars)), rng.choice(spellings_of_days(days))
+        number = rng.randint(10000, 99999)
+        text = rng.choice(REFUNDS).format(name=rng.choice(NAMES), number=number, amount=amount, waiting=waiting)
+        yield {
+            "message": text, "priority": wanted,
+            "amount": amount, "waiting": waiting, "dollars": dollars, "days": days,
+        }  # fmt: skip
+
+
+def spellings_of_dollars(n: int) -> list[str]:
+    out = [f"${n:,}", f"{n} dollars", f"USD {n}.00", f"{words_of(n)} dollars", f"{n} bucks"]
+    if n >= 1000 and n % 100 == 0:
+        out += [f"{n / 1000:g}k dollars", f"${n / 1000:g}k"]
+    if 1000 < n < 2000 and n % 100 == 0:
+        out.append(f"{words_of(n // 100)} hundred dollars")
+    return out
+
+
+def spellings_of_days(n: int) -> list[str]:
+    out = [f"{n} days", f"{words_of(n)} days"]
+    if n % 7 == 0:
+        out += ["a week", "one whole week"] if n == 7 else [f"{words_of(n // 7)} weeks", f"{n // 7} weeks"]
+    if n == 14:
+        out.append("a fortnight")
+    if n % 30 == 0:
+        out += ["a month", "one month"] if n == 30 else [f"{words_of(n // 30)} months", f"{n // 30} months"]
+    if n == 45:
+        out += ["a month and a half", "one and a half months"]
+    return out
+
+
 TASKS: dict[str, Callable[[random.Random], Iterable[Row]]] = {
     make.__name__: make
     for make in (
         plural, past_tense, number_words, second_letter, title_case, units, antonyms, larger_animal,
         older_invention, sentiment, ticket_routing, word_problems, extract_order, find_fruit,
+        two_hop, verify_claim, revise, triage,
     )
 }  # fmt: skip
+BESIDE: dict[str, dict[str, Callable[[], list[Row]]]] = {"two_hop": {"corpus.jsonl": corpus}}
 MOST = 700
 TEST = 0.36
 
@@ -263,6 +385,8 @@ def main(names: list[str]) -> None:
         train, test = rows_of(name)
         (folder / "train.jsonl").write_text(lines(train), encoding="utf-8")
         (folder / "test.jsonl").write_text(lines(test), encoding="utf-8")
+        for file, make in BESIDE.get(name, {}).items():
+            (folder / file).write_text(lines(make()), encoding="utf-8")
         print(f"{name}: {len(train)} train, {len(test)} test")
 
 

@@ -246,3 +246,59 @@ melon papaya
 OTHER_THINGS = """
 spoon candle bread cheese towel book hammer milk rice butter pillow bottle brush coin onion carrot potato lamp pencil
 """.split()
+
+WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
+
+# A terse note, the same as a polite message, and which of its parts must be in both.
+NOTES = [
+    (
+        "{name}: meeting now {day} {time}, room {n}. bring the {thing}.",
+        "Dear {name}, the meeting is now on {day} at {time} in room {n}. Please bring the {thing}. Thank you!",
+        "name day time n thing",
+    ),
+    (
+        "{name}: invoice {number} still open, {euros} euros. pay by {day}.",
+        "Dear {name}, invoice {number} over {euros} euros is still open. Could you please pay it by {day}?",
+        "name number euros day",
+    ),
+    (
+        "parcel {number} for {name} at the {city} office. pick up before {time} on {day}.",
+        "Hello {name}, parcel {number} is at the {city} office. Please pick it up before {time} on {day}. Thank you!",
+        "name number city time day",
+    ),
+    (
+        "{name}, train to {city} {day} {time}, platform {n}, don't be late",
+        "Dear {name}, the train to {city} leaves on {day} at {time} from platform {n}. Please be there in time.",
+        "name city day time n",
+    ),
+    (
+        "{n} {items} missing from order {number}. {name} must send them to {city} by {day}.",
+        "Dear {name}, {n} {items} are missing from order {number}. Could you please send them to {city} by {day}?",
+        "name n items number city day",
+    ),
+    (
+        "tell {name}: rent {euros} euros, due {day}, account {number}. late again!",
+        "Dear {name}, the rent of {euros} euros is due on {day}, account {number}. It was late before; please pay in time.",
+        "name euros day number",
+    ),
+    (
+        "{name} - no heating in {city} flat since {day}, {n} degrees inside, call {number} today",
+        "Hello {name}, the flat in {city} has had no heating since {day}; it is {n} degrees inside. Please call {number} today.",
+        "name city day n number",
+    ),
+    (
+        "{name}: wrong {thing} came. want {items} x {n} as ordered, or {euros} euros back. order {number}",
+        "Dear {name}, the wrong {thing} came with order {number}. Please send the {n} {items} that were ordered, or {euros} euros.",
+        "name thing items n euros number",
+    ),
+]
+
+REFUNDS = [
+    "Hello, {name} here. I have been waiting {waiting} for my refund of {amount}. Order {number}.",
+    "My refund for order {number} is still not here after {waiting}. It is {amount}. {name}",
+    "Where is the {amount} you owe me? It has been {waiting}. Ticket {number}, {name}.",
+    "Order {number} came broken, I sent it back, and for {waiting} nothing has happened. I want my {amount}! {name}",
+    "Dear team, you charged me {amount} twice. I told you {waiting} ago. Customer {number}. Regards, {name}",
+    "It's {name} again (customer {number}). {waiting} without an answer. The sum is {amount}.",
+    "Good morning! I paid {amount} for order {number} and then cancelled, {waiting} ago. Kind regards, {name}",
+]
