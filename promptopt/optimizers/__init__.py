@@ -6,10 +6,12 @@ OPTIMIZERS = Registry(
     "optimizer",
     {
         "ape": "promptopt.optimizers.ape:Ape",
+        "bayesian_bootstrap": "promptopt.optimizers.bayesian_bootstrap:BayesianBootstrap",
         "best_of_seeds": "promptopt.optimizers.best_of_seeds:BestOfSeeds",
         "bootstrap_random_search": "promptopt.optimizers.bootstrap_random_search:BootstrapRandomSearch",
         "chain": "promptopt.optimizers.chain:Chain",
         "exemplar_search": "promptopt.optimizers.exemplar_search:ExemplarSearch",
+        "mipro": "promptopt.optimizers.mipro:Mipro",
         "opro": "promptopt.optimizers.opro:Opro",
         "random_search": "promptopt.optimizers.random_search:RandomSearch",
     },

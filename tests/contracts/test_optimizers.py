@@ -4,10 +4,12 @@ import pytest
 
 from promptopt.optimizers import OPTIMIZERS
 from promptopt.optimizers.ape import Ape
+from promptopt.optimizers.bayesian_bootstrap import BayesianBootstrap
 from promptopt.optimizers.best_of_seeds import BestOfSeeds
 from promptopt.optimizers.bootstrap_random_search import BootstrapRandomSearch
 from promptopt.optimizers.chain import Chain
 from promptopt.optimizers.exemplar_search import ExemplarSearch
+from promptopt.optimizers.mipro import Mipro
 from promptopt.optimizers.opro import Opro
 from promptopt.optimizers.random_search import RandomSearch
 from promptopt.testing.optimizers import OptimizerContract
@@ -18,6 +20,7 @@ SHORT = {
         Ape(proposals=3, shots=0, rephrase=1, first=4),
         Ape(proposals=4, sets=1, evaluation={"name": "halving", "first": 4}),
     ],
+    "bayesian_bootstrap": [BayesianBootstrap(candidates=4, trials=4, per_step=2)],
     "best_of_seeds": [BestOfSeeds()],
     "bootstrap_random_search": [
         BootstrapRandomSearch(candidates=4, bootstrapped=2, labelled=3),
@@ -31,6 +34,12 @@ SHORT = {
         ExemplarSearch(trials=6, first=3, per_step=1, pool=5, evaluation="full"),
         ExemplarSearch(trials=6, method="random", pool=5, evaluation={"name": "race", "block": 4}),
         ExemplarSearch(trials=7, first=3, per_step=2, pool=5, evaluation={"name": "halving", "first": 4}),
+    ],
+    "mipro": [
+        Mipro(candidates=3, trials=5, per_step=2, evaluation="full"),
+        Mipro(candidates=3, trials=6, per_step=3, surrogate="tpe", evaluation={"name": "halving", "first": 4}),
+        Mipro(candidates=3, trials=4, bootstrapped=1, labelled=2, fidelity="reference"),
+        Mipro(candidates=3, trials=4, zero_shot=True),
     ],
     "opro": [
         Opro(steps=2, per_step=3),

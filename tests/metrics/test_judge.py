@@ -6,6 +6,7 @@ import pytest
 from promptopt.errors import CallError, ConfigError
 from promptopt.lm.base import Request
 from promptopt.lm.calls import Session, Tally
+from promptopt.lm.retry import Retried
 from promptopt.lm.scripted import ScriptedLM
 from promptopt.metrics.base import judged
 from promptopt.metrics.judge import Judge
@@ -79,7 +80,8 @@ def test_the_call_goes_to_the_judge_and_is_counted() -> None:
     assert tally.usage["judge"].calls == 1
 
 
-def test_a_failed_call_keeps_its_kind() -> None:
+def test_a_failed_call_keeps_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Retried, "_pause", lambda *_: 0.0)
     with pytest.raises(CallError) as caught:
         grade(Failure("timeout", "60 s"))
     assert caught.value.failure.kind == "timeout"

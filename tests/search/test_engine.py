@@ -18,6 +18,7 @@ from promptopt.errors import (
 from promptopt.evaluate.cells import FailurePolicy
 from promptopt.evaluate.evaluator import Evaluator
 from promptopt.lm.calls import Session
+from promptopt.lm.retry import Retried
 from promptopt.lm.scripted import ScriptedLM
 from promptopt.optimizers.best_of_seeds import BestOfSeeds
 from promptopt.program.params import Origin
@@ -206,7 +207,8 @@ def test_one_examples_failure_does_not_stop_the_others(tmp_path):
     assert first["mean"] == 1.0
 
 
-def test_a_model_that_is_down_stops_the_run_and_loses_nothing(tmp_path):
+def test_a_model_that_is_down_stops_the_run_and_loses_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(Retried, "_pause", lambda *_: 0.0)
     state = {"up": 30}
 
     def reply(request):
