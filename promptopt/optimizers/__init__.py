@@ -12,6 +12,7 @@ OPTIMIZERS = Registry(
         "chain": "promptopt.optimizers.chain:Chain",
         "exemplar_search": "promptopt.optimizers.exemplar_search:ExemplarSearch",
         "mipro": "promptopt.optimizers.mipro:Mipro",
+        "mipro_plus": "promptopt.optimizers.mipro_plus:MiproPlus",
         "opro": "promptopt.optimizers.opro:Opro",
         "random_search": "promptopt.optimizers.random_search:RandomSearch",
     },

@@ -10,6 +10,7 @@ from promptopt.optimizers.bootstrap_random_search import BootstrapRandomSearch
 from promptopt.optimizers.chain import Chain
 from promptopt.optimizers.exemplar_search import ExemplarSearch
 from promptopt.optimizers.mipro import Mipro
+from promptopt.optimizers.mipro_plus import MiproPlus
 from promptopt.optimizers.opro import Opro
 from promptopt.optimizers.random_search import RandomSearch
 from promptopt.testing.optimizers import OptimizerContract
@@ -40,6 +41,10 @@ SHORT = {
         Mipro(candidates=3, trials=6, per_step=3, surrogate="tpe", evaluation={"name": "halving", "first": 4}),
         Mipro(candidates=3, trials=4, bootstrapped=1, labelled=2, fidelity="reference"),
         Mipro(candidates=3, trials=4, zero_shot=True),
+    ],
+    "mipro_plus": [
+        MiproPlus(trials=5, per_step=2, evaluation="full"),
+        MiproPlus(trials=6, per_step=3, evaluation={"name": "halving", "first": 4}),
     ],
     "opro": [
         Opro(steps=2, per_step=3),
