@@ -7,15 +7,27 @@ from dataclasses import dataclass
 
 from promptopt.errors import ConfigError
 from promptopt.evaluate.cells import Trial
+from promptopt.evaluate.fidelity import Setting, fidelity
 from promptopt.program.params import Candidate, Origin
-from promptopt.search.optimizer import Ask, Context
+from promptopt.search.optimizer import Ask, Context, Search
+from promptopt.search.scheduled import scheduled
 
 
 @dataclass(frozen=True)
 class BestOfSeeds:
-    """Every text under ``instructions`` of the task, in every predictor's place, each on all search examples."""
+    """Every text under ``instructions`` of the task, in every predictor's place.
 
-    def start(self, context: Context) -> _Search:
+    Args:
+        evaluation: how many search examples a text gets: ``full``, ``minibatch``, ``halving``, ``race``, or a mapping
+            with ``name`` and settings (``evaluate/fidelity.py``).
+    """
+
+    evaluation: Setting = "full"
+
+    def __post_init__(self) -> None:
+        fidelity(self.evaluation)
+
+    def start(self, context: Context) -> Search:
         """Begin.
 
         Raises:
@@ -25,7 +37,7 @@ class BestOfSeeds:
             raise ConfigError(
                 'The optimizer best_of_seeds needs `instructions: ["…", …]` in the task file; it has none.'
             )
-        return _Search(context)
+        return scheduled(_Search(context), self.evaluation, context)
 
 
 class _Search:

@@ -22,7 +22,7 @@ SHORT = {
         Ape(proposals=4, sets=1, evaluation={"name": "halving", "first": 4}),
     ],
     "bayesian_bootstrap": [BayesianBootstrap(candidates=4, trials=4, per_step=2)],
-    "best_of_seeds": [BestOfSeeds()],
+    "best_of_seeds": [BestOfSeeds(), BestOfSeeds(evaluation={"name": "race", "block": 4})],
     "bootstrap_random_search": [
         BootstrapRandomSearch(candidates=4, bootstrapped=2, labelled=3),
         BootstrapRandomSearch(candidates=6, bootstrapped=2, labelled=2, evaluation={"name": "halving", "first": 4}),
