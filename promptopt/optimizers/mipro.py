@@ -257,7 +257,7 @@ def _proposals(settings: Mipro, context: Context, sets: Sequence[Shown], paid_de
         path = shelf.get(parameter.predictor)
         shown: list[tuple[Exemplar, ...]] = [made[path] for made in sets] if path else []
         count = wanted if paid_default else wanted - 1
-        replies = grounded.propose(parameter.predictor, count, shown)
+        replies = grounded.propose(parameter.predictor, count, shown, instruction=default)
         if paid_default:
             # Slot 0 is overwritten with the default after it was paid for; what cannot be used leaves the default.
             for reply in replies[1:]:

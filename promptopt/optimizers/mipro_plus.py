@@ -160,10 +160,13 @@ class _Search:
         values = dict(context.default.values)
         for parameter in context.instruction_parameters:
             shots = [shelf.get(parameter.predictor, ())]
-            (text,) = grounded.propose(parameter.predictor, 1, shots, tips=[list(TIPS)[tip]], rollout=rollout)
+            own = context.default.text(parameter.path)
+            (text,) = grounded.propose(
+                parameter.predictor, 1, shots, tips=[list(TIPS)[tip]], rollout=rollout, instruction=own
+            )
             if text is None or len(text) > settings.max_length:
                 context.guard.count("unusable" if text is None else "too long")
-            elif fingerprint(text) != fingerprint(context.default.text(parameter.path)):
+            elif fingerprint(text) != fingerprint(own):
                 values[parameter.path] = text
         made = Candidate(values, (context.default.id,), Origin("mipro_plus", self._step, _words(combo)))
         return None if made == context.default else made
