@@ -177,7 +177,7 @@ class TpeSampler(_ByMean):
 
 
 class LinearSampler:
-    """``surrogate.linear`` with Thompson draws; returns the highest posterior mean."""
+    """``surrogate.linear`` with Thompson draws; returns the highest posterior mean of what was tried."""
 
     def __init__(self, choices: Sequence[int], seed: int) -> None:
         self._model, self._rng = Additive(choices), np.random.default_rng(seed)
@@ -195,11 +195,11 @@ class LinearSampler:
 
     def best(self) -> Combo:
         """By posterior mean."""
-        return self._model.best()
+        return self._model.best(tried=True)
 
 
 class RandomThenLinear(LinearSampler):
-    """Uniform trials, returned by the linear model: how much of its gain is judging, and how much is searching."""
+    """Uniform trials; returns what the linear model believes in, tried or not: how much judging alone gains."""
 
     def __init__(self, choices: Sequence[int], seed: int) -> None:
         super().__init__(choices, seed)
@@ -208,6 +208,10 @@ class RandomThenLinear(LinearSampler):
     def suggest(self) -> Combo:
         """Uniform."""
         return tuple(self._rng.integers(self._choices).tolist())
+
+    def best(self) -> Combo:
+        """By posterior mean, tried or not."""
+        return self._model.best()
 
 
 SAMPLERS: dict[str, Callable[[Sequence[int], int], Sampler]] = {

@@ -307,8 +307,15 @@ class Additive:
         fitted = self._fits[int(rng.choice(len(odds), p=odds / odds.sum()))]
         return self._maximum(self._draw(fitted, rng), rng, allowed)
 
-    def best(self) -> tuple[int, ...]:
-        """The combination with the highest posterior mean, observed or not; the first of equals, so (0, …) at first."""
+    def best(self, tried: bool = False) -> tuple[int, ...]:
+        """The combination with the highest posterior mean; the first of equals, so (0, …) before any observation.
+
+        Args:
+            tried: only one that was observed. Simulated with 4 modules of 6 × 3, after 10 to 20 trials (40 problems),
+                this costs 2 points where effects add up, and saves 4 to 5 where combinations have nothing in common.
+        """
+        if tried and len(self._x):
+            return tuple(self._x[int(np.argmax(self.posterior(self._x)[0]))].tolist())
         return self._maximum(self._function(self._fitted, self._fitted.weights), np.random.default_rng(0), None)
 
     def effects(self) -> list[tuple[Floats, Floats]]:
