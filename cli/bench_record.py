@@ -28,7 +28,7 @@ def record(
     matrix: Annotated[Path | None, typer.Option(metavar="FILE", help="Default: <task>.matrix.json.")] = None,
     calls: Annotated[int | None, typer.Option(min=1, help="Budget in calls.")] = None,
     usd: Annotated[float | None, typer.Option(min=0.0, help="Budget in US dollars.")] = None,
-    minutes: Annotated[float | None, typer.Option(min=0.0, help="Budget in minutes.")] = None,
+    minutes: Annotated[float | None, typer.Option(min=0.0, help="Budget in minutes, of this sitting.")] = None,
     seed: Annotated[int | None, typer.Option(help="Another seed.")] = None,
     set_: options.Set = None,
     no_code: options.NoCode = False,

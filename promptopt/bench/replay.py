@@ -84,7 +84,7 @@ def _returned(schedule: Schedule) -> int:
     table = schedule.table
     best = schedule.best()
     counts = table.counts
-    if best != 0 or not bool(((2 * counts >= table.size) & (counts < table.size)).any()):
+    if not bool(((2 * counts >= table.size) & (counts < table.size)).any()):
         return best
     arms = np.flatnonzero(counts > 0)
     chosen = confirmation.choose_finalists(table.means()[arms].tolist(), counts[arms].tolist(), [0] * len(arms), most=1)

@@ -162,7 +162,8 @@ class Evaluator:
 
     def _evaluate(self, asks: Sequence[Ask], split: str, examples: Sequence[Example]) -> Evaluated:
         cells: list[list[Cell | None]] = []
-        missing: list[_Job] = []
+        missing: dict[Key, _Job] = {}
+        again: list[tuple[Key, tuple[int, int]]] = []  # cells that two asks want are evaluated once
         stopped: BudgetExhaustedError | None = None
         for a, ask in enumerate(asks):
             bound = None
@@ -172,20 +173,25 @@ class Evaluator:
                 key = self.key(ask.candidate, example)
                 found = self._log.get(key)
                 row.append(found)
-                if found is None:
+                if found is None and key in missing:
+                    again.append((key, (a, e)))
+                elif found is None:
                     bound = bound or self._program.bind(ask.candidate)
-                    missing.append(_Job(bound, example, key, (a, e)))
+                    missing[key] = _Job(bound, example, key, (a, e))
         try:
             for row in cells:
                 for known in row:
                     if known is not None:
                         self._charge(known)
             if missing:
-                run(self._run_all(missing, cells))
+                run(self._run_all(list(missing.values()), cells))
         except BudgetExhaustedError as error:
             stopped = error
         finally:
             self._log.flush()
+        for key, (a, e) in again:
+            first = missing[key].place
+            cells[a][e] = cells[first[0]][first[1]]
         trials = []
         for ask, row in zip(asks, cells, strict=True):
             done = [cell for cell in row if cell is not None]

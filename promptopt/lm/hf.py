@@ -227,10 +227,16 @@ class _Model:
         """Make ``_past`` that of this prefix; whether it was there already."""
         if prefix == self._prefix and prefix:
             return True
-        self._prefix, self._past = prefix, []
+        from transformers import DynamicCache
+
+        self._prefix, self._past = [], []  # first: what fails from here on must leave no prefix without its values
         if prefix:
-            out = self._model(self._torch.tensor([prefix], device=self._device), use_cache=True, logits_to_keep=1)
+            # A plain cache keeps every key; one made for a model with sliding windows would forget those before it.
+            past: Any = DynamicCache()
+            ids = self._torch.tensor([prefix], device=self._device)
+            out = self._model(ids, past_key_values=past, use_cache=True, logits_to_keep=1)
             self._past = [(layer.keys, layer.values) for layer in out.past_key_values.layers]
+            self._prefix = prefix
         return False
 
     def _write(self, asks: Sequence[_Ask], suffixes: Sequence[list[int]]) -> None:

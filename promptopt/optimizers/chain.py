@@ -15,6 +15,7 @@ from promptopt.errors import ConfigError
 from promptopt.evaluate.cells import Trial
 from promptopt.evaluate.confirm import choose_finalists
 from promptopt.program.params import Candidate
+from promptopt.search.guards import Guard
 from promptopt.search.optimizer import Ask, Context, Optimizer, Search
 from promptopt.seeds import Seeds
 from promptopt.task.settings import check_settings
@@ -71,6 +72,9 @@ class Chain:
         Raises:
             ConfigError: an optimizer cannot work on this program.
         """
+        for number in range(len(self.stages)):
+            # What a stage cannot work on is told now, and not when the stages before it are paid for.
+            self.optimizer(number).start(replace(context, guard=Guard()))
         return _Search(self, context)
 
 

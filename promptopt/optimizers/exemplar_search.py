@@ -84,7 +84,7 @@ class _Search:
         self._draws = 0
         self._best = context.default
         self._best_score = context.baseline.mean or 0.0
-        self._best_n = 0
+        self._best_n = context.baseline.n
 
     def ask(self) -> Sequence[Ask]:
         settings = self._settings

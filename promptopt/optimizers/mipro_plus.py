@@ -118,7 +118,7 @@ class _Search:
     def _worked(self) -> list[tuple[Exemplar, ...]]:
         """Successful runs, to show the proposer what the program does; by exemplar parameter, in its order."""
         context = self._context
-        if not context.demos:
+        if not context.demos or not context.exemplar_parameters:
             return [() for _ in context.exemplar_parameters]
         worked = Bootstrap(context, threshold=self._settings.threshold).worked(range(len(context.demos)), _SHOTS)
         return [

@@ -155,6 +155,9 @@ class _Search:
             candidates = self._propose()
             if candidates:
                 return [Ask(candidate, settings.examples) for candidate in candidates]
+            if not self._whole:
+                for _ in range(settings.per_step):  # nothing that could be tried came of it: no gain
+                    self._headroom.tell(self._path, 0.0, 0.0)
             self._step += 1
         return []
 
@@ -178,6 +181,7 @@ class _Search:
         for trial in trials:
             score = self._score(trial)
             if score is None:  # every call failed: nothing is known about it
+                self._headroom.tell(self._path, 0.0, 0.0)
                 continue
             if not self._whole:
                 self._headroom.tell(self._path, *_gain(trial, base))

@@ -68,6 +68,9 @@ class Bootstrap:
         self._labels = labels(context)
         self._shown = labelled
         self._known: dict[str, Worked | None] = {}
+        # At most half of what the search may spend: a pool is worth nothing when nothing is left to try it.
+        left = context.cells_left() if context is not None else None
+        self._most = None if left is None else max(1, left // 2)
 
     @property
     def tried(self) -> int:
@@ -77,7 +80,8 @@ class Bootstrap:
     def worked(self, order: Sequence[int], most: int) -> list[Worked]:
         """The first ``most`` demos of this order that were answered well enough; runs what is not known yet.
 
-        As many are run at once as are still wanted, so no run is wasted.
+        At most half of the cells that the search could pay for when the pool was made are run, all calls together. As
+        many are run at once as are still wanted, so no run is wasted.
 
         Args:
             order: places among the demos.
@@ -98,6 +102,8 @@ class Bootstrap:
                     found.append(worked)
                 if len(found) + len(unknown) >= most:
                     break
+            if self._most is not None:
+                unknown = unknown[: max(0, self._most - len(self._known))]
             if not unknown:
                 return found
             for traced in self._context.run([(self._teacher(example.id), example) for example in unknown], self._by):

@@ -148,6 +148,14 @@ class Budget:
         if self.paid is not None:
             self.paid.update(calls)
 
+    def restore(self, by_role: Mapping[str, Usage]) -> None:
+        """Charge what an earlier sitting had charged by now and this one has not."""
+        for role, usage in by_role.items():
+            had = self.by_role.get(role, Usage())
+            if usage.calls > had.calls:
+                self.used += _minus(usage, had)
+                self.by_role[role] = usage
+
     def _add(self, role: str, usage: Usage) -> None:
         self.used += usage
         had = self.by_role.get(role)

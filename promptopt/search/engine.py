@@ -170,8 +170,6 @@ class Engine:
             if example.id not in places:
                 raise ConfigError(f"Expected an example of the demos split, got {example.id}. Only demos may be shown.")
             wanted.setdefault(candidate, []).append(places[example.id])
-        if self._last is not None and (self._room() or 0) < len(wanted):
-            raise BudgetExhaustedError(self._last.why)
         by = by if self._session.has(by) else "task"
         if by not in self._tracers:
             job = self._job
@@ -188,12 +186,15 @@ class Engine:
                 traced=True,
             )
         evaluator = self._tracers[by]
-        done = evaluator.evaluate([Ask(c, places=tuple(dict.fromkeys(at))) for c, at in wanted.items()], demos)
+        asks, room = [Ask(c, places=tuple(dict.fromkeys(at))) for c, at in wanted.items()], self._room()
+        done = evaluator.evaluate(asks[:room], demos)
         for trial in done.trials:
             self._record(trial)
         self._hold()
         if done.stopped is not None:
             raise done.stopped
+        if self._last is not None and len(done.trials) < len(asks):
+            raise BudgetExhaustedError(self._last.why)
         return [_traced(self._run.cells.get(evaluator.key(c, e)), c, e, by) for c, e in pairs]
 
     def _search(self, default: Candidate, baseline: Trial) -> str:
@@ -221,7 +222,7 @@ class Engine:
         self._dropped = guard.counts()
         while True:
             if last is not None and self._room() == 0:
-                return last.why
+                return self._stopped_before(last)
             try:
                 with self._session:
                     asks = list(search.ask())
@@ -239,7 +240,7 @@ class Engine:
             if stopped is not None:
                 return self._stopped(stopped)
             if last is not None and len(trials) < len(asks):
-                return last.why
+                return self._stopped_before(last)
             with self._session:
                 search.tell(trials)
 
@@ -286,6 +287,7 @@ class Engine:
         alone: Interval | None,
     ) -> Result:
         searched = [t for t in self._trials if t.candidate == winner and t.split == "search"]
+        searched.sort(key=lambda trial: trial.n)  # the longest counts, as it did for the finalists
         constrained = [t.constrained for t in self._trials if t.constrained is not None]
         result = Result(
             default=default,
@@ -417,7 +419,8 @@ class Engine:
 
     def _pace(self) -> float:
         """Seconds a cell has taken so far."""
-        done = sum(len(t.examples) for t in self._trials)
+        # By cells, over all sittings as the seconds are: a trial that grows has its earlier cells again.
+        done = self._run.cells.count
         return self._budget.seconds / done if done else 0.0
 
     def _stop_of_an_earlier_sitting(self) -> BudgetStopped | None:
@@ -425,12 +428,21 @@ class Engine:
         limits = self._budget.limits.to_json()
         for event in reversed(self._run.events):
             if event["event"] == "BudgetStopped" and event["phase"] == "search" and event["limits"] == limits:
-                return BudgetStopped("search", event["trials"], event["why"], limits)
+                return BudgetStopped("search", event["trials"], event["why"], limits, event.get("charged", {}))
         return None
 
     def _stopped(self, stop: BudgetExhaustedError) -> str:
-        self._tell(BudgetStopped("search", len(self._trials), str(stop), self._budget.limits.to_json()))
+        if self._last is not None and str(stop) == self._last.why:
+            return self._stopped_before(self._last)
+        charged = {role: usage.to_json() for role, usage in self._budget.by_role.items()}
+        limits = self._budget.limits.to_json()
+        self._tell(BudgetStopped("search", len(self._trials), str(stop), limits, charged))
         return str(stop)
+
+    def _stopped_before(self, last: BudgetStopped) -> str:
+        # Cells that no trial came of, and calls after the last trial, are not made again: they stay charged.
+        self._budget.restore({role: Usage.from_json(usage) for role, usage in last.charged.items()})
+        return last.why
 
     def _cell_done(self, cell: Cell) -> None:
         if self._observer is not None:

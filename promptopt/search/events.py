@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from promptopt.evaluate.cells import Cell, Trial
@@ -44,12 +44,13 @@ class TrialDone:
 
 @dataclass(frozen=True, slots=True)
 class BudgetStopped:
-    """A limit ended a phase; ``trials`` were finished by then."""
+    """A limit ended a phase; ``trials`` were finished, and ``charged`` was charged by role, by then."""
 
     phase: str
     trials: int
     why: str
     limits: Mapping[str, float | None]
+    charged: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

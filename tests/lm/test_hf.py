@@ -140,6 +140,50 @@ def test_batches_write_what_each_request_alone_would(folder):
 
 
 @pytest.mark.model
+def test_a_prefix_that_could_not_be_read_is_read_again(folder, monkeypatch):
+    model = HFBackend(ModelSpec(f"hf/{folder}"))
+    model.prepare()
+    asked = [ask("cat", "one two three"), ask("dog", "one two three")]
+    right = [answer.text for answer in model.generate(asked)]
+    model.generate([ask("cat", "river"), ask("dog", "river")])  # another prefix takes its place
+    inner = model._loaded._model
+    broken = iter([True])
+
+    def once(*args, **settings):
+        if next(broken, False):
+            raise RuntimeError("out of memory")
+        return inner(*args, **settings)
+
+    monkeypatch.setattr(model._loaded, "_model", once)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        model.generate(asked)
+    assert [answer.text for answer in model.generate(asked)] == right
+
+
+@pytest.mark.model
+def test_sliding_windows_shorter_than_the_shared_prefix(tmp_path, folder):
+    import shutil
+
+    import torch
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
+    path = tmp_path / "sliding"
+    shutil.copytree(folder, path)
+    torch.manual_seed(0)
+    config = Gemma3TextConfig(
+        vocab_size=len(WORDS), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=8, max_position_embeddings=128, sliding_window=8, eos_token_id=0,
+        bos_token_id=0, pad_token_id=0, initializer_range=1.0, layer_types=["sliding_attention", "full_attention"],
+    )  # fmt: skip
+    Gemma3ForCausalLM(config).save_pretrained(path)
+    model = HFBackend(ModelSpec(f"hf/{path}"))
+    model.prepare()
+    model._loaded._model.float()
+    asked = [ask(tail, "one two three four five " * 4) for tail in ("cat", "dog river", "stone")]
+    assert [answer.text for answer in model.generate(asked)] == reference(path, asked)
+
+
+@pytest.mark.model
 def test_it_ends_where_it_should(model):
     (whole,) = model.generate([ask("cat", max_tokens=5)])
     assert whole.finish == "length"

@@ -70,6 +70,13 @@ def test_a_stage_that_finds_nothing_leaves_the_default(tmp_path):
     assert result.confirm is not None
 
 
+def test_what_a_later_stage_cannot_work_on_is_told_before_the_first_is_paid_for(tmp_path):
+    with pytest.raises(ConfigError, match=r"exemplar_search makes exemplars from demos"):
+        run(tmp_path, Chain(("best_of_seeds", "exemplar_search")), sizes=(0, 20, 10, 0))
+    trials = (tmp_path / "trials.jsonl").read_text().splitlines()
+    assert len(trials) == 1, "the baseline alone"
+
+
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [

@@ -118,3 +118,29 @@ def test_all_at_once_a_proposal_may_change_every_step(tmp_path):
     assert "[one] one 95\n[two] two 95\n[three] three 95\n[four] four 10" in seen[0]
     assert "[four] four 90" in seen[-1], "the history holds whole programs"
     assert result.dropped["no step changed"] >= 2
+
+
+def test_a_module_whose_proposals_cannot_be_used_does_not_take_every_step(tmp_path):
+    def proposer(request):
+        text = request.messages[-1][1].lower()
+        return "<INS></INS>" if "two 95" in text else f"<INS>One 90 by way {request.seed}</INS>"
+
+    task = Task(
+        "four",
+        Four(),
+        splits(demos=8, search=20, confirm=10, test=0),
+        ExactMatch(),
+        {"task": ModelSpec("scripted/task"), "proposer": ModelSpec("scripted/proposer")},
+        cache="run",
+    )
+    backends = {"task": ScriptedLM(reply, digest="scripted/t"), "proposer": ScriptedLM(proposer, digest="scripted/p")}
+    optimize(task, optimizer=Opro(steps=8, per_step=2), out=tmp_path, backends=backends)
+    trials = [json.loads(line) for line in (tmp_path / "trials.jsonl").read_text().splitlines()]
+    default = task.program.default()
+    worked = {
+        path
+        for t in trials
+        for path, value in t["candidate"]["values"].items()
+        if path.endswith("instruction") and value != default[path]
+    }
+    assert len(worked) >= 3

@@ -12,6 +12,7 @@ from promptopt.metrics.exact import ExactMatch
 from promptopt.program.module import Module
 from promptopt.program.predict import Predict
 from promptopt.propose.bootstrap import Bootstrap, exemplar_sets, labels
+from promptopt.search.budget import Limits
 from promptopt.search.optimizer import Ask
 from promptopt.task.task import Task
 from promptopt.testing.toy import splits
@@ -61,7 +62,7 @@ class _Looking:
         pass
 
 
-def run(folder, do, program=None, demos=12, teacher=None, **settings):
+def run(folder, do, program=None, demos=12, teacher=None, limits=None, **settings):
     """What ``do(context)`` gave, and the models."""
     seen = []
     task = Task(
@@ -75,8 +76,9 @@ def run(folder, do, program=None, demos=12, teacher=None, **settings):
     )
     lm = ScriptedLM(reply, digest="scripted/task")
     models = {"task": lm, **({"teacher": teacher} if teacher else {})}
-    result = optimize(task, optimizer=Look(lambda c: seen.append(do(c))), out=folder, backends=models)
-    return seen[0], lm, result
+    look = Look(lambda c: seen.append(do(c)))
+    result = optimize(task, optimizer=look, out=folder, budget=limits or Limits(), backends=models)
+    return seen[0] if seen else None, lm, result
 
 
 def test_every_predictor_gets_what_it_was_asked_and_answered(tmp_path):
@@ -261,3 +263,37 @@ def test_asks_come_after_runs_in_one_history(tmp_path):
         task, optimizer=Look(do), out=tmp_path, backends={"task": ScriptedLM(reply, digest="scripted/task")}
     )
     assert result.candidates == 1
+
+
+@pytest.mark.parametrize("calls", range(36, 64, 3))
+def test_a_budget_that_ends_among_the_runs_ends_the_search_and_again_in_reruns(tmp_path, calls):
+    """Several teachers, one for each labelled exemplar that is left out: the budget may end after some of them."""
+
+    def do(context):
+        pairs = [(candidate, demo) for candidate in teachers(context) for demo in context.demos[:4]]
+        return len(context.run(pairs))
+
+    def teachers(context):
+        shots = labels(context)["exemplars"]
+        return [context.default.replace("exemplars", (shot,)) for shot in shots[4:10]]
+
+    program = Predict("word -> answer")
+    first, _, result = run(tmp_path, do, program, limits=Limits(calls=calls))
+    lines = (tmp_path / "trials.jsonl").read_bytes()
+    again, lm, rerun = run(tmp_path, do, program, limits=Limits(calls=calls))
+    assert again == first
+    assert lm.calls == 0
+    assert (tmp_path / "trials.jsonl").read_bytes() == lines
+    assert rerun.charged == result.charged, "what was charged stays charged"
+    assert result.charged["task"].calls <= calls
+
+
+def test_the_pool_leaves_half_of_the_budget_to_try_it(tmp_path):
+    def do(context):
+        pool = Bootstrap(context, labelled=0)
+        left = context.cells_left()
+        pool.worked(range(40), 40)
+        return left, pool.tried
+
+    left, tried = run(tmp_path, do, Predict("word -> answer"), demos=40, limits=Limits(calls=60))[0]
+    assert tried == left // 2 > 5

@@ -118,3 +118,21 @@ def test_a_budget_goes_further(tmp_path):
     result, _, calls = run(tmp_path, Change(paths), budget=Limits(calls=needed))
     assert calls == [3 * SEARCH, *[SEARCH] * 8]
     assert result.confirm is not None
+
+
+@dataclass(frozen=True)
+class Twice:
+    """Asks for one candidate twice at once."""
+
+    def start(self, context):
+        made = context.default.replace("three.instruction", "Other three.", Origin("twice"))
+        return _Changing([[made, made]])
+
+
+def test_a_candidate_that_is_asked_for_twice_is_paid_once_and_again_the_same(tmp_path):
+    result, lm, calls = run(tmp_path, Twice())
+    assert calls == [3 * SEARCH, SEARCH, SEARCH], "both trials have the same cells"
+    assert lm.calls == 3 * SEARCH + SEARCH + 4 * 3 + 4, "baseline, the change, default and change on confirm"
+    again, lm, _ = run(tmp_path, Twice())
+    assert lm.calls == 0
+    assert again.charged == result.charged
