@@ -74,18 +74,20 @@ def play(
                 paid += places.size
             if cells is not None and paid >= cells:
                 break
-        path.append((paid, float(problem.true[_returned(schedule)])))
-    winner = _returned(schedule)
+        cut = cells is not None and paid >= cells
+        path.append((paid, float(problem.true[_returned(schedule, cut)])))
+    winner = _returned(schedule, cells is not None and paid >= cells)
     return Played(winner, float(problem.true[winner]), paid, tuple(path), table)
 
 
-def _returned(schedule: Schedule) -> int:
-    """The best complete arm, or a better one among those half way when the budget ended, as a run's finalists are."""
-    table = schedule.table
-    best = schedule.best()
-    counts = table.counts
-    if not bool(((2 * counts >= table.size) & (counts < table.size)).any()):
-        return best
+def _returned(schedule: Schedule, cut: bool) -> int:
+    """The best complete arm; when the budget cut the search short, those half way compete too, as a run's finalists do.
+
+    A run has three finalists and a confirmation, here there is one winner: who was given up by decision stays out.
+    """
+    table, counts = schedule.table, schedule.table.counts
+    if not cut or not bool(((2 * counts >= table.size) & (counts < table.size)).any()):
+        return schedule.best()
     arms = np.flatnonzero(counts > 0)
     chosen = confirmation.choose_finalists(table.means()[arms].tolist(), counts[arms].tolist(), [0] * len(arms), most=1)
     return int(arms[chosen[0]])

@@ -39,7 +39,7 @@ def log_capital(values: Floats, bets: Sequence[float] = BETS) -> Floats:
     Returns:
         (…, J). Add those of further values to go on.
     """
-    x = np.nan_to_num(values)
+    x = np.where(np.isnan(values), 0.0, values)
     shares = np.asarray(bets)
     up, down = (x == 1).sum(axis=-1), (x == -1).sum(axis=-1)
     logs: Floats = up[..., None] * np.log1p(shares) + down[..., None] * np.log1p(-shares)

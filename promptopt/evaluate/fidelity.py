@@ -394,8 +394,9 @@ class _Race(_Base):
         difference = np.where(shared, self.table.scores[:, places] - scores, np.nan)  # rival − arm
         difference = difference * self._weights[self._generation[arm]][places]
         rivals = np.flatnonzero(shared.any(axis=1))
-        self._capital[arm, rivals] += log_capital(difference[rivals])
-        self._capital[rivals, arm] += log_capital(-difference[rivals])
+        gained = log_capital(np.stack([difference[rivals], -difference[rivals]]))
+        self._capital[arm, rivals] += gained[0]
+        self._capital[rivals, arm] += gained[1]
         super().tell(arm, places, scores)
         self.dropped[arm] |= bool((mixed(self._capital[arm, rivals]) >= self._bars[rivals]).any())
         self.dropped[rivals] |= mixed(self._capital[rivals, arm]) >= self._bars[arm]
@@ -417,7 +418,7 @@ class _Race(_Base):
         leader = self._leader()
         # The leader itself goes first: what it is worth decides about the others.
         known = table.asked[open_] & table.asked[leader]
-        d = np.where(known, np.nan_to_num(table.scores[open_] - table.scores[leader]), 0.0)
+        d = np.where(known, _zeroed(table.scores[open_] - table.scores[leader]), 0.0)
         n = np.maximum(1, known.sum(axis=1))
         mean = (d * self._balance(open_, known)).sum(axis=1) / n
         variance = ((d - mean[:, None]) ** 2 * known).sum(axis=1) / n
@@ -433,8 +434,8 @@ class _Race(_Base):
         table = self.table
         alive = np.flatnonzero(~self.dropped & (table.counts > 0))
         n = table.counts[alive]
-        base = float(np.nan_to_num(table.means()[0]))
-        d = np.nan_to_num(table.scores[alive] - table.scores[0])
+        base = float(_zeroed(mean_scores(table.scores[:1]))[0])
+        d = _zeroed(table.scores[alive] - table.scores[0])
         means = np.clip(base + (d * self._balance(alive, table.asked[alive])).sum(axis=1) / n, 0.0, 1.0)
         shrunk = shrunk_means(means * n, n)
         best = np.flatnonzero(shrunk >= shrunk.max() - 1e-12)
@@ -449,6 +450,8 @@ class _Race(_Base):
             arms: (k,), whose choice of examples it is.
             known: (k, N), the cells that a mean is taken over.
         """
+        if len(self._telling) == 1:  # examples are all of one kind
+            return known.astype(np.float64)
         telling = np.array([self._telling[self._generation[arm]] for arm in arms])
         n = known.sum(axis=1, keepdims=True)
         weights = np.zeros(known.shape)
@@ -486,6 +489,11 @@ class _Race(_Base):
         self._orders.append(order)
         self._telling.append(telling)
         self._weights.append(weights / weights.max())
+
+
+def _zeroed(values: Floats) -> Floats:
+    """NaN as 0: several times as fast as ``np.nan_to_num``, which looks for infinities too."""
+    return np.where(np.isnan(values), 0.0, values)
 
 
 def _interleaved(yes: Places, no: Places, share: float) -> Places:
