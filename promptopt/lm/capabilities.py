@@ -108,9 +108,7 @@ class SoftPrompts(Protocol):
     width: int
     """d: length of a token's embedding."""
 
-    def generate_from_soft_prompt(
-        self, vectors: Floats, requests: Sequence[Request]
-    ) -> list[Completion | Failure]:
+    def generate_from_soft_prompt(self, vectors: Floats, requests: Sequence[Request]) -> list[Completion | Failure]:
         """What the model writes after a soft prompt and a request.
 
         Args:
