@@ -1,8 +1,11 @@
-"""Made-up landscapes over combinations of options, where the truth is known exactly, and samplers played on them.
+"""Landscapes over combinations of options, made up (with a known truth) or recorded, and samplers played on them.
 
-Item response as in ``bench/landscape.py``: combination x has ability a(x), example e has difficulty d_e, and the answer
-is right with probability σ(a(x) − d_e). Abilities are sums of main effects and pairwise terms, or one draw for each
-combination. The truth is the mean over the distribution of difficulties.
+Made up: item response as in ``bench/landscape.py``. Combination x has ability a(x), example e has difficulty d_e, and
+the answer is right with probability σ(a(x) − d_e). Abilities are sums of main effects and pairwise terms, or one draw
+for each combination. The truth is the mean over the distribution of difficulties.
+
+Recorded: a matrix whose candidates are all combinations of some values; half of its examples are searched, the other
+half are the truth.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from promptopt.bench.matrix import Matrix
 from promptopt.errors import ConfigError
 from promptopt.seeds import Seeds
 from promptopt.surrogate.linear import Additive, noise
@@ -105,6 +109,69 @@ class Combos:
             scale = self.interaction * self.spread * math.sqrt(variables / len(couples))
             ability += rng.normal(0.0, scale, (self.choices[u], self.choices[v])).reshape(_along(self.choices, u, v))
         return Drawn(ability, difficulties, self.difficulty)
+
+
+class Recorded:
+    """Problems out of one matrix: each seed splits its examples anew.
+
+    Args:
+        matrix: its candidates are all combinations of the values of their parameters, each once.
+
+    Raises:
+        ConfigError: they are not; or a score is missing.
+    """
+
+    def __init__(self, matrix: Matrix) -> None:
+        paths = sorted(matrix.candidates[0].values)
+        options = [list(dict.fromkeys(c[path] for c in matrix.candidates)) for path in paths]
+        # A parameter that all candidates share is no variable.
+        varied = [(path, values) for path, values in zip(paths, options, strict=True) if len(values) > 1]
+        self.name = matrix.task
+        self.choices = tuple(len(values) for _, values in varied)
+        combos = [tuple(values.index(c[path]) for path, values in varied) for c in matrix.candidates]
+        if len(set(combos)) != len(combos) or len(combos) != math.prod(self.choices) or not varied:
+            raise ConfigError(
+                f"Expected all combinations of the candidates' values, each once, in {matrix.task}: "
+                f"{len(combos)} candidates, {' × '.join(map(str, self.choices))} values."
+            )
+        if np.isnan(matrix.scores).any():
+            raise ConfigError(f"Expected a score in every cell of {matrix.task}.")
+        self._scores = np.zeros((*self.choices, len(matrix.examples)))
+        for combo, row in zip(combos, matrix.scores, strict=True):
+            self._scores[combo] = row
+
+    def draw(self, rng: np.random.Generator) -> Split:
+        """Another half each time."""
+        order = rng.permutation(self._scores.shape[-1])
+        half = len(order) // 2
+        return Split(self._scores[..., order[:half]], self._scores[..., order[half:]].mean(axis=-1))
+
+
+@dataclass(frozen=True)
+class Split:
+    """One problem out of a matrix.
+
+    Args:
+        scores: of each combination on the searched examples; (C_1, …, C_V, N).
+        truth: means on the others; (C_1, …, C_V). The best of them is flattered by its luck there, for all alike.
+    """
+
+    scores: Floats
+    truth: Floats
+
+    def true(self, combo: Combo) -> float:
+        """The mean on examples that are not searched, in [0, 1]."""
+        return float(self.truth[combo])
+
+    @property
+    def best(self) -> float:
+        """The best of these."""
+        return float(self.truth.max())
+
+    def score(self, combo: Combo, n: int, rng: np.random.Generator) -> float:
+        """Mean of n searched examples drawn afresh without replacement; all of them when there are no more."""
+        row = self.scores[combo]
+        return float(row[rng.permutation(len(row))[:n]].mean())
 
 
 def _along(choices: Sequence[int], *axes: int) -> tuple[int, ...]:
@@ -224,7 +291,7 @@ SAMPLERS: dict[str, Callable[[Sequence[int], int], Sampler]] = {
 
 
 def regret(
-    landscape: Combos,
+    landscape: Combos | Recorded,
     sampler: str | Callable[[Sequence[int], int], Sampler],
     trials: int,
     seeds: int,

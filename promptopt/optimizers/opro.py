@@ -68,7 +68,8 @@ class Opro:
         max_length: longest proposal, in characters.
         examples: search examples each candidate is scored on; None: all.
         evaluation: how many of them a candidate gets: ``full``, ``minibatch``, ``halving``, ``race``, or a mapping with
-            ``name`` and settings (``evaluate/fidelity.py``). The paper's way is ``full``.
+            ``name`` and settings (``evaluate/fidelity.py``). None: ``race``; the paper's ``full`` with ``reference`` or
+            ``examples``.
         modules: which of several instructions a step works on: ``headroom``, where most can be expected (``reference``:
             in turn), ``in_turn``, or ``all``: a proposal may change every one of them.
         fidelity: ``fixed`` or ``reference``.
@@ -89,7 +90,7 @@ class Opro:
     no_digits: bool = False
     max_length: int = 500
     examples: int | None = None
-    evaluation: Setting = "full"
+    evaluation: Setting | None = None
     modules: Literal["headroom", "in_turn", "all"] = "headroom"
     fidelity: Literal["fixed", "reference"] = "fixed"
 
@@ -98,10 +99,10 @@ class Opro:
         for name, bound in least.items():
             if getattr(self, name) < bound:
                 raise ConfigError(f"Expected opro's {name} ≥ {bound}, got {getattr(self, name)}.")
-        fidelity(self.evaluation)
+        fidelity(self.way)
         if self.modules == "all" and self.meta == "continue":
             raise ConfigError("opro's modules: all needs a proposer that follows a form; meta: continue has none.")
-        if self.examples is not None and self.evaluation != "full":
+        if self.examples is not None and self.way != "full":
             raise ConfigError("opro's examples is for evaluation: full alone; the others choose examples themselves.")
 
     def start(self, context: Context) -> Search:
@@ -112,7 +113,14 @@ class Opro:
         """
         if not context.instruction_parameters:
             raise ConfigError("The optimizer opro needs a program with at least one instruction.")
-        return scheduled(_Search(self, context), self.evaluation, context)
+        return scheduled(_Search(self, context), self.way, context)
+
+    @property
+    def way(self) -> Setting:
+        """How many examples a candidate gets, decided."""
+        if self.evaluation is not None:
+            return self.evaluation
+        return "full" if self.fidelity == "reference" or self.examples is not None else "race"
 
 
 @dataclass(frozen=True)
@@ -194,7 +202,7 @@ class _Search:
 
     def _score(self, trial: Trial) -> float | None:
         # With the paper's fixed examples every trial has the same ones: means compare as they are.
-        return trial.mean if self._settings.evaluation == "full" else adjusted_mean(trial, self._context.baseline)
+        return trial.mean if self._settings.way == "full" else adjusted_mean(trial, self._context.baseline)
 
     def _propose(self) -> list[Candidate]:
         settings, step = self._settings, self._step

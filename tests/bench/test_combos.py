@@ -1,9 +1,12 @@
 """Landscapes over combinations: the truth is exact, games repeat, and knowing the structure pays."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from promptopt.bench.combos import SAMPLERS, Combos, regret
+from promptopt.bench.combos import SAMPLERS, Combos, Recorded, regret
+from promptopt.bench.matrix import load_matrix, shipped
 from promptopt.errors import ConfigError
 
 
@@ -64,3 +67,32 @@ def test_misuse_says_what_was_expected():
         Combos(choices=(1001, 1000))
     with pytest.raises(ConfigError, match="spread"):
         Combos(spread=-1)
+
+
+def test_recorded_problems_split_the_examples_of_a_matrix():
+    matrix = load_matrix(shipped()["plural"])
+    landscape = Recorded(matrix)
+    assert np.prod(landscape.choices) == len(matrix.candidates) == 48
+    problem = landscape.draw(np.random.default_rng(0))
+    size = len(matrix.examples)
+    assert problem.scores.shape == (*landscape.choices, size // 2)
+    # Searched and held-out examples together are the matrix, and a combination is its candidate.
+    both = (problem.scores.sum(axis=-1) + problem.truth * (size - size // 2)) / size
+    assert sorted(both.ravel()) == pytest.approx(sorted(matrix.means))
+    combo = tuple(int(i) for i in np.unravel_index(problem.truth.argmax(), problem.truth.shape))
+    assert problem.true(combo) == problem.best
+    assert problem.score(combo, 10**6, np.random.default_rng(1)) == pytest.approx(problem.scores[combo].mean())
+    found = regret(landscape, "random", 48, 3)
+    assert (np.diff(found.mean(axis=0))[[0, -1]] <= 0.05).all()
+    assert found[:, -1].mean() < found[:, 0].mean()
+
+
+def test_a_matrix_without_all_combinations_is_refused():
+    matrix = load_matrix(shipped()["plural"])
+    fewer = replace(
+        matrix,
+        candidates=matrix.candidates[:-1],
+        **{name: getattr(matrix, name)[:-1] for name in ("scores", "prompt_tokens", "completion_tokens", "embeddings")},
+    )
+    with pytest.raises(ConfigError, match="47 candidates"):
+        Recorded(fewer)

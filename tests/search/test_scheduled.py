@@ -329,7 +329,7 @@ def test_an_unknown_evaluation_is_refused_when_settings_are_made(optimizer):
 
 
 def test_opros_own_number_of_examples_is_for_full_alone():
-    assert Opro(examples=10).evaluation == "full"
+    assert [Opro(examples=10).way, Opro(fidelity="reference").way, Opro().way] == ["full", "full", "race"]
     with pytest.raises(ConfigError, match="full alone"):
         Opro(examples=10, evaluation="race")
 
