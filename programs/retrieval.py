@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from promptopt import jsonio
 from promptopt.errors import ConfigError
 
 
@@ -43,6 +44,8 @@ class Retriever:
             raise ConfigError("Expected passages to search in, got none.")
         self._tokens = partial(bm25s.tokenize, stopwords="en", return_ids=False, show_progress=False)
         self._index = bm25s.BM25(backend="numpy")
+        # A run over other passages is another run (Module.digest).
+        self.digest = jsonio.digest([[passage.title, passage.text] for passage in self.passages])
         self._index.index(self._tokens([passage.text for passage in self.passages]), show_progress=False)
 
     def search(self, query: str, count: int) -> list[Passage]:

@@ -103,9 +103,16 @@ class Module:
         return made
 
     def digest(self) -> str:
-        """What the program is, whatever its instructions and exemplars: its classes and its predictors' settings."""
-        predictors = {path: predictor.identity() for path, predictor in self.predictors().items()}
-        return jsonio.digest({"class": type(self).__qualname__, "predictors": predictors})
+        """What the program is, whatever its instructions and exemplars.
+
+        Its class, its predictors' settings, and each attribute with a text ``digest`` of its own: a corpus, an index.
+        """
+        made: dict[str, Any] = {"class": type(self).__qualname__}
+        made["predictors"] = {path: predictor.identity() for path, predictor in self.predictors().items()}
+        parts = dict(_digested(self, ""))
+        if parts:
+            made["parts"] = parts
+        return jsonio.digest(made)
 
     def to_json(self, candidate: Candidate) -> dict[str, Any]:
         """The program with a candidate's values, as ``save`` writes it."""
@@ -163,6 +170,14 @@ def _parts(thing: object) -> Iterator[tuple[Any, Any]]:
         assert isinstance(thing, (list, tuple))
         pairs = enumerate(thing)
     return ((key, part) for key, part in pairs if isinstance(part, (Module, list, tuple, dict)))
+
+
+def _digested(module: Module, prefix: str) -> Iterator[tuple[str, str]]:
+    for name, value in vars(module).items():
+        if isinstance(value, Module):
+            yield from _digested(value, f"{prefix}{name}.")
+        elif isinstance(digest := getattr(value, "digest", None), str):
+            yield f"{prefix}{name}", digest
 
 
 def _leaves(thing: object, path: str, above: list[int], seen: set[int]) -> Iterator[tuple[str, Predict]]:

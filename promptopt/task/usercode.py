@@ -65,7 +65,7 @@ def load_code(reference: str, folder: Path, allow: bool = True) -> Code:
         raise ConfigError(
             f"The task names code ({reference!r}), and --no-code refuses all code. Leave out --no-code to trust it."
         )
-    file = folder / match["file"]
+    file = _placed(folder / match["file"], folder)
     try:
         if not file.is_file():
             raise ConfigError(
@@ -82,6 +82,13 @@ def load_code(reference: str, folder: Path, allow: bool = True) -> Code:
         own = [known for known in public if getattr(getattr(module, known), "__module__", None) == module.__name__]
         raise ConfigError(f"{file} has no {name!r}.{did_you_mean(name, own or public)}")
     return Code(getattr(module, name), name, file, sha256)
+
+
+def _placed(file: Path, folder: Path) -> Path:
+    """Our own tasks name ``../programs/…``; where they are installed, that folder is a package of another name."""
+    if folder.name != "promptopt_tasks" or file.parent.name != "programs" or file.is_file():
+        return file
+    return folder.parent / "promptopt_programs" / file.name
 
 
 def call_user(make: Callable[[], _T], file: Path) -> _T:

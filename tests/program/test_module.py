@@ -204,3 +204,21 @@ def test_the_digest_is_about_structure():
     hotter = Solve()
     hotter.check = Predict("draft -> answer", temperature=1.0)
     assert len({program.digest(), other.digest(), hotter.digest(), Deep().digest()}) == 4
+
+
+def test_a_part_with_a_digest_of_its_own_is_in_the_digest():
+    class Corpus:
+        def __init__(self, digest):
+            self.digest = digest
+
+    class Search(Module):
+        def __init__(self, corpus):
+            self.corpus, self.answer = corpus, Predict("question -> answer")
+
+    class Outer(Module):
+        def __init__(self, corpus):
+            self.inner = Search(corpus)
+
+    assert Search(Corpus("a")).digest() == Search(Corpus("a")).digest() != Search(Corpus("b")).digest()
+    assert Outer(Corpus("a")).digest() != Outer(Corpus("b")).digest()
+    assert Search(None).digest() == Search(Corpus(0)).digest(), "what has no text for a digest does not count"
