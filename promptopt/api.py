@@ -12,7 +12,7 @@ from promptopt import jsonio
 from promptopt.errors import CallError, ConfigError, UnknownNameError
 from promptopt.evaluate import stats
 from promptopt.evaluate.cells import FailurePolicy, Key, MemoryLog, Trial
-from promptopt.evaluate.confirm import FINALISTS
+from promptopt.evaluate.confirm import FINALISTS, finalists_for
 from promptopt.evaluate.evaluator import Ask, Evaluator
 from promptopt.evaluate.stats import Interval
 from promptopt.lm.base import Request
@@ -225,9 +225,12 @@ def plan(task: Task | str | Path, optimizer: Optimizer | str | None = None, budg
     limits = budget or _limits(task)
     splits = task.splits
     per_cell = max(1, len(task.program.predictors()))
-    confirm = (FINALISTS + 1) * len(splits.confirm.examples)
     test = 2 * len(splits.test.examples) if splits.test else 0
     baseline = len(splits.search.examples)
+    finalists = FINALISTS
+    if limits.calls is not None:
+        finalists = finalists_for(limits.calls / per_cell - baseline - test, len(splits.confirm.examples))
+    confirm = (finalists + 1) * len(splits.confirm.examples)
     fixed = baseline + confirm + test
     problems = []
     left = None

@@ -20,8 +20,24 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 FINALISTS = 3
+CONFIRM_SHARE = 0.4
+"""Most that confirm may cost of what it and the search have together, but for one finalist."""
 PROMISING = 0.8
 """P(better than the default on confirm) that a winner needs to be worth test examples."""
+
+
+def finalists_for(cells: float, examples: int) -> int:
+    """How many finalists a budget is for, 1 to ``FINALISTS``.
+
+    Args:
+        cells: program runs that search and confirm have together; ``math.inf`` without a limit.
+        examples: of confirm, at least 1; the default runs on them beside the finalists.
+
+    Example:
+        >>> [finalists_for(cells, 40) for cells in (100, 210, 300, 1000)]
+        [1, 1, 2, 3]
+    """
+    return int(max(1, min(FINALISTS, CONFIRM_SHARE * cells / examples - 1)))
 
 
 def choose_finalists(

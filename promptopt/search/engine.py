@@ -19,7 +19,6 @@ from promptopt.errors import BudgetExhaustedError, BudgetTooSmallError, ConfigEr
 from promptopt.evaluate import confirm as confirmation
 from promptopt.evaluate import stats
 from promptopt.evaluate.cells import Cell, FailurePolicy, Trial, paired
-from promptopt.evaluate.confirm import FINALISTS
 from promptopt.evaluate.evaluator import Ask, Evaluator
 from promptopt.evaluate.stats import Interval
 from promptopt.lm.base import Completion, Request
@@ -117,9 +116,12 @@ class Engine:
         splits = job.splits
         order = self._seeds.rng("examples", "order").permutation(len(splits.search.examples))
         self._search_examples = [splits.search.examples[i] for i in order]
-        self._last_cells = (FINALISTS + 1) * len(splits.confirm.examples) + (
-            2 * len(splits.test.examples) if splits.test else 0
-        )
+        test = 2 * len(splits.test.examples) if splits.test else 0
+        self._finalists = confirmation.FINALISTS
+        if budget.limits.calls is not None:
+            left = budget.limits.calls / self._cost.largest.calls - len(order) - test
+            self._finalists = confirmation.finalists_for(left, len(splits.confirm.examples))
+        self._last_cells = (self._finalists + 1) * len(splits.confirm.examples) + test
 
     def result(self) -> Result:
         """Run, or go on, to the end.
@@ -378,7 +380,10 @@ class Engine:
         # By id before all else, so that equal candidates come in one order in every rerun.
         trials = sorted(longest.values(), key=lambda trial: trial.candidate.id)
         chosen = confirmation.choose_finalists(
-            [t.mean or 0.0 for t in trials], [t.n for t in trials], [_length(t.candidate) for t in trials]
+            [t.mean or 0.0 for t in trials],
+            [t.n for t in trials],
+            [_length(t.candidate) for t in trials],
+            self._finalists,
         )
         return [trials[i].candidate for i in chosen]
 

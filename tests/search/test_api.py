@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
-from promptopt.api import folder_of, open_doors, open_models, plan, render
+from promptopt.api import folder_of, open_doors, open_models, optimize, plan, render
 from promptopt.lm.meter import Meter
 from promptopt.lm.spec import Generate, ModelSpec
 from promptopt.program.params import Origin
 from promptopt.search.budget import Limits
-from promptopt.testing.toy import toy
+from promptopt.testing.toy import splits, toy
 
 
 def doors_of(tmp_path, **models):
@@ -62,3 +62,23 @@ def test_a_plan_adds_up_and_refuses_what_cannot_work():
     assert not made.problems
     assert "too small" in plan(task, "opro", Limits(calls=50)).problems[0]
     assert "no price" in plan(task, "opro", Limits(usd=1.0)).problems[0]
+
+
+def test_a_small_budget_sends_fewer_to_the_final_and_searches_more(tmp_path):
+    texts = ("good", "better", "best")
+    worth = {"start": 0.1, "good": 0.5, "better": 0.6, "best": 0.7}
+    task, model = toy(worth.__getitem__, instructions=texts, splits=splits(search=20, confirm=20, test=0))
+    found = {}
+    for calls in (121, 20 + 200):
+        made = plan(task, "best_of_seeds", Limits(calls=calls))
+        result = optimize(
+            task,
+            optimizer="best_of_seeds",
+            budget=Limits(calls=calls),
+            out=tmp_path / str(calls),
+            backends={"task": model},
+        )
+        assert sum(usage.calls for usage in result.charged.values()) <= calls
+        assert result.winner.text("instruction") == "best"
+        found[calls] = (len(result.finalists) - 1, made.cells["confirm"] // 20 - 1)
+    assert found == {121: (1, 1), 220: (3, 3)}
