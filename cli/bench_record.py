@@ -26,8 +26,8 @@ def record(
     sets: Annotated[int, typer.Option(min=1, help="Exemplar sets for each instruction, the empty one among them.")] = 6,
     out: Annotated[Path | None, typer.Option(help="The run folder; default: runs/bench-<task>-<digest>.")] = None,
     matrix: Annotated[Path | None, typer.Option(metavar="FILE", help="Default: <task>.matrix.json.")] = None,
-    calls: Annotated[int | None, typer.Option(min=1, help="Budget in calls.")] = None,
-    usd: Annotated[float | None, typer.Option(min=0.0, help="Budget in US dollars.")] = None,
+    calls: Annotated[int | None, typer.Option(min=1, help="Budget in calls, of all sittings.")] = None,
+    usd: Annotated[float | None, typer.Option(min=0.0, help="Budget in US dollars, of all sittings.")] = None,
     minutes: Annotated[float | None, typer.Option(min=0.0, help="Budget in minutes, of this sitting.")] = None,
     seed: Annotated[int | None, typer.Option(help="Another seed.")] = None,
     set_: options.Set = None,
@@ -35,7 +35,11 @@ def record(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the result.")] = False,
     json: options.Json = False,
 ) -> None:
-    """Score a grid of candidates on every search example, once; run again with the same arguments to go on."""
+    """Score a grid of candidates on every search example, once; run again with the same arguments to go on.
+
+    Calls and dollars are counted over all sittings: raise them to go on. Minutes are counted anew in each, so that ten
+    minutes now and ten more tomorrow is the same command twice.
+    """
     changes = list(set_ or [])
     if examples is not None:
         changes += [f"splits.search={examples}", f"splits.confirm={_CONFIRM}"]

@@ -182,6 +182,19 @@ class ItemResponse:
         return found
 
 
+def varied(rng: np.random.Generator) -> ItemResponse:
+    """Another made-up task each time, with a gain of up to 20 points: what is said of runs is judged over many of them.
+
+    Args:
+        rng: where its numbers come from; draw the problem from it next.
+    """
+    return ItemResponse(
+        gain=float(rng.uniform(0.0, 0.2)),
+        spread=float(rng.uniform(0.02, 0.15)),
+        base=float(rng.uniform(0.3, 0.7)),
+    )
+
+
 def _gauss() -> tuple[Floats, Floats]:
     """Points and weights of the standard normal distribution, for means over difficulties."""
     points, weights = np.polynomial.hermite_e.hermegauss(41)

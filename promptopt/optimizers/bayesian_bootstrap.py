@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from promptopt.evaluate.fidelity import Setting
-from promptopt.optimizers.bootstrap_random_search import check_exemplars
 from promptopt.optimizers.mipro import Mipro
+from promptopt.optimizers.settings import at_least, check_exemplars, check_threshold
 from promptopt.search.optimizer import Context, Search
 
 
@@ -26,8 +26,8 @@ class BayesianBootstrap:
         threshold: least score of an answer that becomes an exemplar, in (0, 1].
         surrogate: ``linear``, ``tpe`` (the paper's) or ``random``.
         per_step: combinations tried together.
-        evaluation: how many search examples a combination gets: ``full``, ``minibatch``, ``halving``, ``race``, or a
-            mapping with ``name`` and settings (``evaluate/fidelity.py``). The paper's way is ``minibatch``.
+        evaluation: how many search examples a combination gets; one of ``evaluate/fidelity.py``, by name or as a
+            mapping. The paper's way is ``minibatch``.
     """
 
     candidates: int = 12
@@ -40,7 +40,10 @@ class BayesianBootstrap:
     evaluation: Setting = "halving"
 
     def __post_init__(self) -> None:
-        self._mipro()
+        at_least(1, "bayesian_bootstrap", candidates=self.candidates, trials=self.trials, per_step=self.per_step)
+        at_least(0, "bayesian_bootstrap", bootstrapped=self.bootstrapped, labelled=self.labelled)
+        check_threshold("bayesian_bootstrap", self.threshold)
+        self._mipro()  # which checks the rest
 
     def start(self, context: Context) -> Search:
         """Begin.
@@ -48,7 +51,7 @@ class BayesianBootstrap:
         Raises:
             ConfigError: the program has no exemplars, or there are no demos to make any from.
         """
-        check_exemplars(context, "bayesian_bootstrap")
+        check_exemplars("bayesian_bootstrap", context)
         return self._mipro().start(context)
 
     def _mipro(self) -> Mipro:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from promptopt.errors import ConfigError
 from promptopt.evaluate.cells import Trial
 from promptopt.evaluate.fidelity import Setting, fidelity
+from promptopt.optimizers.settings import at_least, check_exemplars, check_threshold
 from promptopt.program.params import Candidate, Origin
 from promptopt.propose.bootstrap import Bootstrap, Shown, exemplar_sets
 from promptopt.search.optimizer import Ask, Context, Search
@@ -28,8 +28,7 @@ class BootstrapRandomSearch:
         bootstrapped: most worked examples in a set.
         labelled: most exemplars in a set, filled up with labelled ones.
         threshold: least score of an answer that becomes an exemplar, in (0, 1].
-        evaluation: how many search examples a set gets: ``full``, ``minibatch``, ``halving``, ``race``, or a mapping
-            with ``name`` and settings (``evaluate/fidelity.py``).
+        evaluation: how many search examples a set gets; one of ``evaluate/fidelity.py``, by name or as a mapping.
     """
 
     candidates: int = 18
@@ -39,10 +38,9 @@ class BootstrapRandomSearch:
     evaluation: Setting = "full"
 
     def __post_init__(self) -> None:
-        if self.candidates < 1 or self.bootstrapped < 0 or self.labelled < 0:
-            raise ConfigError("Expected candidates ≥ 1, bootstrapped ≥ 0 and labelled ≥ 0.")
-        if not 0 < self.threshold <= 1:
-            raise ConfigError(f"Expected a threshold in (0, 1], got {self.threshold}.")
+        at_least(1, "bootstrap_random_search", candidates=self.candidates)
+        at_least(0, "bootstrap_random_search", bootstrapped=self.bootstrapped, labelled=self.labelled)
+        check_threshold("bootstrap_random_search", self.threshold)
         fidelity(self.evaluation)
 
     def start(self, context: Context) -> Search:
@@ -51,7 +49,7 @@ class BootstrapRandomSearch:
         Raises:
             ConfigError: the program has no exemplars, or there are no demos to make any from.
         """
-        check_exemplars(context, "bootstrap_random_search")
+        check_exemplars("bootstrap_random_search", context)
         return scheduled(_Search(self, context), self.evaluation, context)
 
 
@@ -84,15 +82,3 @@ class _Search:
 def with_exemplars(candidate: Candidate, shown: Shown, origin: Origin) -> Candidate:
     """The candidate with these exemplars for all predictors."""
     return Candidate({**candidate.values, **shown}, (candidate.id,), origin)
-
-
-def check_exemplars(context: Context, name: str) -> None:
-    """Whether exemplars can be had.
-
-    Raises:
-        ConfigError: the program takes none, or there are no demos.
-    """
-    if not context.exemplar_parameters:
-        raise ConfigError(f"The optimizer {name} needs a program whose predictors take exemplars.")
-    if not context.demos:
-        raise ConfigError(f"The optimizer {name} makes exemplars from demos; set splits.demos to 1 or more.")

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
-from promptopt.errors import ConfigError
 from promptopt.evaluate.cells import Trial, adjusted_mean
 from promptopt.evaluate.fidelity import Setting, fidelity
-from promptopt.optimizers.bootstrap_random_search import check_exemplars, with_exemplars
+from promptopt.optimizers.bootstrap_random_search import with_exemplars
+from promptopt.optimizers.random_search import fresh
+from promptopt.optimizers.settings import at_least, check_exemplars, check_threshold
 from promptopt.program.params import Candidate, Exemplar, Origin
 from promptopt.propose.bootstrap import Bootstrap, labels
 from promptopt.search.optimizer import Ask, Context, Search
@@ -42,8 +44,7 @@ class ExemplarSearch:
         per_step: sets tried together; the paper's mutation is 1.
         first: random sets before mutation begins.
         threshold: least score of an answer that becomes an exemplar, in (0, 1].
-        evaluation: how many search examples a set gets: ``full``, ``minibatch``, ``halving``, ``race``, or a mapping
-            with ``name`` and settings (``evaluate/fidelity.py``).
+        evaluation: how many search examples a set gets; one of ``evaluate/fidelity.py``, by name or as a mapping.
     """
 
     method: Literal["mutation", "random"] = "mutation"
@@ -57,11 +58,9 @@ class ExemplarSearch:
     evaluation: Setting = "halving"
 
     def __post_init__(self) -> None:
-        for name in ("trials", "exemplars", "pool", "per_step", "first"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"Expected exemplar_search's {name} ≥ 1, got {getattr(self, name)}.")
-        if not 0 < self.threshold <= 1:
-            raise ConfigError(f"Expected a threshold in (0, 1], got {self.threshold}.")
+        at_least(1, "exemplar_search", trials=self.trials, exemplars=self.exemplars, pool=self.pool)
+        at_least(1, "exemplar_search", per_step=self.per_step, first=self.first)
+        check_threshold("exemplar_search", self.threshold)
         fidelity(self.evaluation)
 
     def start(self, context: Context) -> Search:
@@ -70,7 +69,7 @@ class ExemplarSearch:
         Raises:
             ConfigError: the program has no exemplars, or there are no demos to make any from.
         """
-        check_exemplars(context, "exemplar_search")
+        check_exemplars("exemplar_search", context)
         return scheduled(_Search(self, context), self.evaluation, context)
 
 
@@ -96,19 +95,10 @@ class _Search:
             most = settings.first
         if settings.evaluation == "full" and not mutating:
             most = 1  # the budget may end the search anywhere
-        asks: list[Ask] = []
-        tries = 0
-        while len(asks) < most and self._made < settings.trials and tries < _TRIES * most:
-            tries += 1
-            rng = self._context.seeds.rng("exemplar_search", self._draws)
-            self._draws += 1
-            candidate = self._mutated(rng) if mutating else self._drawn(rng)
-            if candidate.id in self._seen:
-                continue
-            self._seen.add(candidate.id)
-            if self._context.guard.passes(candidate):
-                self._made += 1
-                asks.append(Ask(candidate))
+        draws = (self._draw(mutating) for _ in range(_TRIES * most))
+        new = islice(fresh(draws, self._seen, self._context.guard), min(most, settings.trials - self._made))
+        asks = [Ask(candidate) for candidate in new]
+        self._made += len(asks)
         return asks
 
     def tell(self, trials: Sequence[Trial]) -> None:
@@ -131,6 +121,11 @@ class _Search:
             if both:
                 pool[parameter.path] = list(dict.fromkeys(both))
         return pool
+
+    def _draw(self, mutating: bool) -> Candidate:
+        rng = self._context.seeds.rng("exemplar_search", self._draws)
+        self._draws += 1
+        return self._mutated(rng) if mutating else self._drawn(rng)
 
     def _drawn(self, rng: np.random.Generator) -> Candidate:
         shown = {path: self._some(pool, rng) for path, pool in (self._pool or {}).items()}

@@ -14,6 +14,8 @@ from promptopt.errors import ConfigError
 from promptopt.evaluate.cells import Trial, adjusted_mean
 from promptopt.evaluate.fidelity import Setting, fidelity
 from promptopt.lm.base import Completion, Request
+from promptopt.optimizers.random_search import fresh
+from promptopt.optimizers.settings import at_least, check_threshold
 from promptopt.program.params import Candidate, Exemplar, Origin
 from promptopt.propose.bootstrap import Bootstrap
 from promptopt.propose.filters import fingerprint
@@ -38,8 +40,7 @@ class MiproPlus:
         max_tokens: of a proposal.
         max_length: longest proposal, in characters.
         threshold: least score of an answer that grounds proposals as an example, in (0, 1].
-        evaluation: how many search examples a candidate gets: ``full``, ``minibatch``, ``halving``, ``race``, or a
-            mapping with ``name`` and settings (``evaluate/fidelity.py``).
+        evaluation: how many search examples a candidate gets; one of ``evaluate/fidelity.py``, by name or as a mapping.
     """
 
     trials: int = 24
@@ -50,11 +51,9 @@ class MiproPlus:
     evaluation: Setting = "halving"
 
     def __post_init__(self) -> None:
-        for name in ("trials", "per_step", "max_tokens", "max_length"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"Expected mipro_plus's {name} ≥ 1, got {getattr(self, name)}.")
-        if not 0 < self.threshold <= 1:
-            raise ConfigError(f"Expected a threshold in (0, 1], got {self.threshold}.")
+        at_least(1, "mipro_plus", trials=self.trials, per_step=self.per_step)
+        at_least(1, "mipro_plus", max_tokens=self.max_tokens, max_length=self.max_length)
+        check_threshold("mipro_plus", self.threshold)
         fidelity(self.evaluation)
 
     def start(self, context: Context) -> Search:
@@ -106,14 +105,13 @@ class _Search:
 
     def _seeds(self) -> list[Ask]:
         """The user's own instructions, each in each place; nothing is learned of them about proposing."""
-        context, asks = self._context, []
-        for parameter in context.instruction_parameters:
-            for number, text in enumerate(context.instructions):
-                made = context.default.replace(parameter.path, text, Origin("mipro_plus", 0, f"seed {number + 1}"))
-                if made.id not in self._seen and context.guard.passes(made):
-                    self._seen.add(made.id)
-                    asks.append(Ask(made))
-        return asks
+        context = self._context
+        made = (
+            context.default.replace(parameter.path, text, Origin("mipro_plus", 0, f"seed {number + 1}"))
+            for parameter in context.instruction_parameters
+            for number, text in enumerate(context.instructions)
+        )
+        return [Ask(candidate) for candidate in fresh(made, self._seen, context.guard)]
 
     def _worked(self) -> list[tuple[Exemplar, ...]]:
         """Successful runs, to show the proposer what the program does; by exemplar parameter, in its order."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
-from promptopt.errors import ConfigError
 from promptopt.evaluate.cells import Trial
 from promptopt.evaluate.fidelity import Setting, fidelity
+from promptopt.optimizers.settings import at_least
 from promptopt.program.params import Candidate, Exemplar, Exemplars, Origin
 from promptopt.propose.exemplars import labelled
+from promptopt.search.guards import Guard
 from promptopt.search.optimizer import Ask, Context, Search
 from promptopt.search.scheduled import scheduled
 
@@ -27,8 +29,7 @@ class RandomSearch:
     Args:
         trials: candidates to try.
         exemplars: most exemplars a predictor shows; how many is drawn from 0 to this.
-        evaluation: how many search examples a candidate gets: ``full``, ``minibatch``, ``halving``, ``race``, or a
-            mapping with ``name`` and settings (``evaluate/fidelity.py``).
+        evaluation: how many search examples a candidate gets; one of ``evaluate/fidelity.py``, by name or as a mapping.
     """
 
     trials: int = 16
@@ -36,8 +37,8 @@ class RandomSearch:
     evaluation: Setting = "full"
 
     def __post_init__(self) -> None:
-        if self.trials < 1 or self.exemplars < 0:
-            raise ConfigError(f"Expected trials ≥ 1 and exemplars ≥ 0, got {self.trials} and {self.exemplars}.")
+        at_least(1, "random_search", trials=self.trials)
+        at_least(0, "random_search", exemplars=self.exemplars)
         fidelity(self.evaluation)
 
     def start(self, context: Context) -> Search:
@@ -49,23 +50,13 @@ class _Search:
     def __init__(self, settings: RandomSearch, context: Context) -> None:
         self._settings = settings
         self._context = context
-        self._seen = {context.default.id}
-        self._made = 0
-        self._draws = 0
+        draws = (self._draw(number) for number in range(settings.trials * _TRIES))
+        self._left = islice(fresh(draws, {context.default.id}, context.guard), settings.trials)
 
     def ask(self) -> Sequence[Ask]:
         # In full one at a time, as the budget may end the search anywhere; else all together, to compete.
-        most = 1 if self._settings.evaluation == "full" else self._settings.trials
-        asks: list[Ask] = []
-        while len(asks) < most and self._made < self._settings.trials and self._draws < self._settings.trials * _TRIES:
-            candidate = self._draw(self._draws)
-            self._draws += 1
-            if candidate.id not in self._seen:
-                self._seen.add(candidate.id)
-                if self._context.guard.passes(candidate):
-                    self._made += 1
-                    asks.append(Ask(candidate))
-        return asks
+        most = 1 if self._settings.evaluation == "full" else None
+        return [Ask(candidate) for candidate in islice(self._left, most)]
 
     def tell(self, trials: Sequence[Trial]) -> None:
         """Nothing to learn: that is the point."""
@@ -87,3 +78,18 @@ class _Search:
         pool = labelled(self._context.program, parameter.predictor, self._context.demos)
         size = int(rng.integers(0, min(self._settings.exemplars, len(pool)) + 1))
         return tuple(pool[i] for i in rng.choice(len(pool), size=size, replace=False)) if size else ()
+
+
+def fresh(candidates: Iterable[Candidate], seen: set[str], guard: Guard) -> Iterator[Candidate]:
+    """Those that are new and that the guard passes, in order; drawn one by one, as they are taken.
+
+    Args:
+        candidates: drawn ones, some of them alike.
+        seen: ids that are not new; grows.
+        guard: counts what it drops, each candidate once.
+    """
+    for candidate in candidates:
+        if candidate.id not in seen:
+            seen.add(candidate.id)
+            if guard.passes(candidate):
+                yield candidate

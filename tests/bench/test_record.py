@@ -1,6 +1,7 @@
 """Recording with scripted models: the grid, and that nothing is paid twice or lost."""
 
 import itertools
+import time
 
 import numpy as np
 import pytest
@@ -88,6 +89,32 @@ def test_a_recording_that_is_cut_goes_on_and_gives_the_same(task, tmp_path):
     rest = record(task, tmp_path / "cut", instructions=3, sets=3, backends=again)
     assert 0 < again["task"].calls <= 9 * 24 - 90
     assert rest.to_json() == whole.to_json()
+
+
+def test_minutes_are_of_one_sitting_and_the_same_words_go_on(task, tmp_path):
+    """The first sitting is held up beyond its minutes; were they of all sittings, none after it could do anything."""
+    half_a_second = Limits(minutes=0.5 / 60)
+    slow = models(task=ScriptedLM(lambda _: time.sleep(0.6) or "x", max_batch=1, digest="m"))
+    with pytest.raises(BudgetExhaustedError, match="minutes"):
+        record(task, tmp_path / "run", instructions=2, sets=2, backends=slow, limits=half_a_second)
+    assert slow["task"].calls == 1
+    for _sitting in range(50):  # more than one on a slow machine
+        try:
+            made = record(task, tmp_path / "run", instructions=2, sets=2, backends=models(), limits=half_a_second)
+            break
+        except BudgetExhaustedError:
+            continue
+    assert made.scores.shape == (4, 24)
+
+
+def test_calls_are_of_all_sittings(task, tmp_path):
+    limits = Limits(calls=50)
+    with pytest.raises(BudgetExhaustedError):
+        record(task, tmp_path / "run", instructions=2, sets=2, backends=models(), limits=limits)
+    again = models()
+    with pytest.raises(BudgetExhaustedError, match="50 calls"):
+        record(task, tmp_path / "run", instructions=2, sets=2, backends=again, limits=limits)
+    assert again["task"].calls == 0
 
 
 def test_another_grid_needs_another_folder(task, tmp_path):

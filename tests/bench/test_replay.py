@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from promptopt.bench.landscape import LANDSCAPES, ItemResponse, Problem, Recorded
-from promptopt.bench.replay import against, play, replay, report, summary, to_json
+from promptopt.bench.landscape import LANDSCAPES, ItemResponse, Problem, Recorded, varied
+from promptopt.bench.replay import Reported, against, play, replay, report, summary, to_json
 from promptopt.errors import ConfigError
 from promptopt.evaluate.fidelity import fidelity
+from promptopt.evaluate.stats import verdict
 from promptopt.seeds import Seeds
 
 SETTINGS = ["full", "minibatch", "halving", "race"]
@@ -116,6 +117,29 @@ def test_full_pays_for_everything_and_finds_the_best():
     assert played.true == problem().true.max()
 
 
+def test_half_way_arms_compete_when_the_budget_cut_the_search_short():
+    scores = np.zeros((3, 40))
+    scores[1, :22] = 1.0  # a little better than the default on all
+    scores[2, :] = 1.0  # the best, and the last to be tried
+    drawn = Problem(scores, scores.mean(axis=1), None, (10,) * 3)
+    cut = {cells: play(drawn, fidelity("full"), rng(), cells=cells).winner for cells in (19, 20, 40 + 19, 40 + 20, 80)}
+    assert cut == {19: 0, 20: 1, 40 + 19: 1, 40 + 20: 2, 80: 2}
+
+
+def test_who_was_given_up_by_decision_stays_out():
+    """Of eight, two climb to 32 of 40 examples; the one that goes on fails on all that are left, and yet wins."""
+    scores = np.zeros((9, 40))
+    scores[0, :20] = 1.0
+    scores[1, :32] = 1.0
+    scores[2, 1:] = 1.0
+    scores[3:5, :4] = 1.0
+    drawn = Problem(scores, scores.mean(axis=1), None, (10,) * 9)
+    played = play(drawn, fidelity("halving"), rng(), round_=0)
+    assert played.table.counts.tolist() == [40, 40, 32, 16, 16, 8, 8, 8, 8]
+    assert played.table.means()[2] > played.table.means()[1]
+    assert played.winner == 1
+
+
 def test_every_strategy_meets_the_same_problems_and_a_seed_repeats(coins):
     landscape = Recorded(coins(9, 60), search=40)
     both = replay(landscape, {"one": "halving", "two": "halving"}, seeds=5)
@@ -161,6 +185,14 @@ def test_numbers_out_of_range_are_refused(wrong):
 # --- whole runs, with a known truth
 
 
+@pytest.mark.parametrize(("right", "wrong"), [(15, 3), (8, 6), (3, 15)])
+def test_a_report_says_what_a_verdict_would(right, wrong):
+    differences = np.repeat([1.0, 0.0, -1.0], [right, 20, wrong])
+    said = verdict(differences)
+    low, high = said.interval.low, said.interval.high
+    assert Reported(gain=0.0, said=0.0, searched=0.0, naive=0.0, low=low, high=high).verdict == said.kind
+
+
 def test_a_report_needs_examples_to_confirm_on():
     with pytest.raises(ConfigError, match="confirm"):
         report(problem(), fidelity("full"), rng())
@@ -190,12 +222,7 @@ def test_the_reported_gain_is_unbiased_and_its_interval_holds_the_truth(strategy
     found = []
     for seed in range(runs):
         stream = Seeds(seed).rng("report")
-        made = ItemResponse(
-            gain=float(stream.uniform(0, 0.2)),
-            spread=float(stream.uniform(0.02, 0.15)),
-            base=float(stream.uniform(0.3, 0.7)),
-        )
-        found.append(report(made.draw(stream), fidelity(strategy), stream))
+        found.append(report(varied(stream).draw(stream), fidelity(strategy), stream))
     off = 100 * np.array([run.said - run.gain for run in found])
     error = off.std() / np.sqrt(runs)
     assert abs(off.mean()) < max(0.5, 3 * error)

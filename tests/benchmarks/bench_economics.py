@@ -17,7 +17,7 @@ import time
 
 import numpy as np
 
-from promptopt.bench.landscape import LANDSCAPES, ItemResponse
+from promptopt.bench.landscape import LANDSCAPES, varied
 from promptopt.bench.replay import play, report
 from promptopt.evaluate.fidelity import fidelity
 from promptopt.seeds import Seeds
@@ -40,12 +40,7 @@ def reported(runs: int) -> None:
         found = []
         for seed in range(runs):
             rng = Seeds(seed).rng("report")
-            landscape = ItemResponse(
-                gain=float(rng.uniform(0.0, 0.2)),
-                spread=float(rng.uniform(0.02, 0.15)),
-                base=float(rng.uniform(0.3, 0.7)),
-            )
-            found.append(report(landscape.draw(rng), fidelity(strategy), rng))
+            found.append(report(varied(rng).draw(rng), fidelity(strategy), rng))
         true = np.array([run.gain for run in found])
         covered = np.mean([run.low <= run.gain <= run.high for run in found])
         print(f"{strategy}, {runs} runs, true gain of the winner {100 * true.mean():.1f} points; bias in points:")

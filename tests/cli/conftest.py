@@ -1,7 +1,10 @@
-"""A small task in a folder of its own, and the entry point in this process."""
+"""A small task in a folder of its own, and the entry point in this process and in others."""
 
 import json
+import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -20,20 +23,26 @@ cache: run
 
 
 @pytest.fixture
-def folder(tmp_path):
+def task_text():
+    """What is in task.yaml."""
+    return TASK
+
+
+@pytest.fixture
+def folder(tmp_path, task_text):
     rows = [{"word": word, "shouted": word.upper()} for word in ROWS]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (tmp_path / "task.yaml").write_text(TASK)
+    (tmp_path / "task.yaml").write_text(task_text)
     return tmp_path
 
 
 @pytest.fixture
-def change(folder):
+def change(folder, task_text):
     """Replace a text of the task."""
 
     def replace(old, new):
-        assert old in TASK
-        (folder / "task.yaml").write_text(TASK.replace(old, new))
+        assert old in task_text
+        (folder / "task.yaml").write_text(task_text.replace(old, new))
 
     return replace
 
@@ -59,3 +68,20 @@ def promptopt(folder, monkeypatch, capsys):
     signal.signal(signal.SIGTERM, before)
     console.cache_clear()
     error_console.cache_clear()
+
+
+@pytest.fixture
+def process(folder):
+    """The entry point in a process of its own, as a user meets it; it takes a second, most of it imports."""
+
+    def call(*arguments, **environment):
+        return subprocess.run(
+            [sys.executable, "-m", "promptopt_cli.main", *arguments],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            env={**os.environ, **environment},
+            check=False,
+        )
+
+    return call

@@ -1,4 +1,7 @@
-"""The command line as a user meets it: whole commands in fresh processes, with scripted models."""
+"""The command line as a user meets it, with scripted models: whole commands.
+
+Those that promise something of the process itself, its exit code and its two streams, run in processes of their own.
+"""
 
 import json
 import os
@@ -11,42 +14,17 @@ import pytest
 
 from promptopt_cli.safe import safe, short
 
-ROWS = [f"{a}{b}{c}" for a in "bcdfgh" for b in "aeiou" for c in "lmnrst"]
-TASK = """\
-name: shout
-description: Write the word in capitals
-program: {input: word, output: shouted, instruction: say it}
-data: {train: rows.jsonl, input: word, target: shouted}
-splits: {demos: 10, search: 30, confirm: 40, test: 60}
-metric: {name: exact_match, ignore_case: false}
-models: {task: scripted/obedient, proposer: scripted/echo}
-optimizer: best_of_seeds
-instructions: [Write it in upper case letters., Write it in lower case letters.]
-cache: run
-"""
-
 
 @pytest.fixture
-def folder(tmp_path):
-    rows = [{"word": word, "shouted": word.upper()} for word in ROWS]
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (tmp_path / "task.yaml").write_text(TASK)
-    return tmp_path
+def task_text(task_text):
+    """The task with a description, another optimizer, and a wording that is no better than the default."""
+    changed = task_text.replace("name: shout", "name: shout\ndescription: Write the word in capitals")
+    changed = changed.replace("{name: random_search, trials: 2}", "best_of_seeds")
+    return changed.replace("upper case letters.]", "upper case letters., Write it in lower case letters.]")
 
 
-def promptopt(folder, *arguments, **environment):
-    return subprocess.run(
-        [sys.executable, "-m", "promptopt_cli.main", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        env={**os.environ, **environment},
-        check=False,
-    )
-
-
-def test_optimize_finds_reports_and_leaves_a_run(folder):
-    done = promptopt(folder, "optimize", "task.yaml", "--out", "run")
+def test_optimize_finds_reports_and_leaves_a_run(process, folder):
+    done = process("optimize", "task.yaml", "--out", "run")
     assert done.returncode == 0, done.stderr
     assert "Improved: 0.0 % → 100.0 % on 60 test examples" in done.stdout
     assert "95 % interval" in done.stdout
@@ -56,28 +34,28 @@ def test_optimize_finds_reports_and_leaves_a_run(folder):
     assert {"run.json", "trials.jsonl", "cells.jsonl", "events.jsonl", "best.json", "result.json"} <= names
 
 
-def test_json_is_one_document_and_the_rest_is_elsewhere(folder):
-    done = promptopt(folder, "optimize", "task.yaml", "--json")
+def test_json_is_one_document_and_the_rest_is_elsewhere(process):
+    done = process("optimize", "task.yaml", "--json")
     document = json.loads(done.stdout)
     assert document["verdict"] == "improved"
     assert document["best"]["values"]["instruction"] == "Write it in upper case letters."
 
 
-def test_no_improvement_is_exit_code_3(folder):
-    done = promptopt(folder, "optimize", "task.yaml", "--set", "instructions=[Write it in lower case letters.]")
-    assert done.returncode == 3
-    assert "No improvement that can be told from noise" in done.stdout
+def test_no_improvement_is_exit_code_3(promptopt):
+    code, out, _ = promptopt("optimize", "task.yaml", "--set", "instructions=[Write it in lower case letters.]")
+    assert code == 3
+    assert "No improvement that can be told from noise" in out
 
 
-def test_a_small_budget_is_exit_code_4_and_nothing_is_spent(folder):
-    done = promptopt(folder, "optimize", "task.yaml", "--calls", "20", "--out", "run")
+def test_a_small_budget_is_exit_code_4_and_nothing_is_spent(process, folder):
+    done = process("optimize", "task.yaml", "--calls", "20", "--out", "run")
     assert done.returncode == 4
     assert "Nothing was spent" in done.stderr
     assert (folder / "run" / "cells.jsonl").read_text() == ""
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("mistake", "message"),
     [
         (("metric:", "metrik:"), "task.yaml:6"),
         (("rows.jsonl", "nowhere.jsonl"), "nowhere.jsonl"),
@@ -89,30 +67,30 @@ def test_a_small_budget_is_exit_code_4_and_nothing_is_spent(folder):
         (("scripted/obedient", '{id: openai/x, key: "sk-123456"}'), "key"),
     ],
 )
-def test_mistakes_are_exit_code_2_with_a_place_and_no_traceback(folder, change, message):
-    (folder / "task.yaml").write_text(TASK.replace(*change))
-    done = promptopt(folder, "optimize", "task.yaml")
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
-    assert "sk-123456" not in done.stdout + done.stderr
+def test_mistakes_are_exit_code_2_with_a_place_and_no_traceback(promptopt, folder, change, mistake, message):
+    change(*mistake)
+    code, out, err = promptopt("optimize", "task.yaml")
+    assert code == 2, out + err
+    assert message in err
+    assert "Traceback" not in err
+    assert "sk-123456" not in out + err
     assert not (folder / "runs").exists() or not any((folder / "runs").rglob("cells.jsonl"))
 
 
-def test_an_error_with_json_is_a_document_too(folder):
-    done = promptopt(folder, "optimize", "missing.yaml", "--json")
+def test_an_error_with_json_is_a_document_too(process):
+    done = process("optimize", "missing.yaml", "--json")
     assert done.returncode == 2
     assert json.loads(done.stdout)["error"]["exit_code"] == 2
 
 
-def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(folder):
+def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(folder, change):
     slow = (
         "import sys\nfrom promptopt.lm import BACKENDS\nfrom promptopt.lm.scripted import ScriptedLM, SCRIPTS\n"
         "BACKENDS.register('slow', lambda spec: "
         "ScriptedLM(SCRIPTS['obedient'], delay=0.05, digest='slow', max_batch=4))\n"
         "from promptopt_cli.main import main\nmain()\n"
     )
-    (folder / "task.yaml").write_text(TASK.replace("scripted/obedient", "slow/x"))
+    change("scripted/obedient", "slow/x")
     command = [sys.executable, "-c", slow, "optimize", "task.yaml", "--out", "run"]
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     cells = folder / "run" / "cells.jsonl"
@@ -133,72 +111,72 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(folder):
     assert "resuming" in done.stderr
 
 
-def test_show_finished_unfinished_and_nothing(folder):
-    promptopt(folder, "optimize", "task.yaml", "--out", "run")
-    assert "Improved" in promptopt(folder, "show", "run").stdout
-    assert json.loads(promptopt(folder, "show", "run", "--json").stdout)["result"]["verdict"] == "improved"
+def test_show_finished_unfinished_and_nothing(promptopt, folder):
+    promptopt("optimize", "task.yaml", "--out", "run")
+    assert "Improved" in promptopt("show", "run")[1]
+    assert json.loads(promptopt("show", "run", "--json")[1])["result"]["verdict"] == "improved"
     (folder / "run" / "result.json").unlink()
-    assert "not finished" in promptopt(folder, "show", "run").stdout
-    assert promptopt(folder, "show", "nowhere").returncode == 2
+    assert "not finished" in promptopt("show", "run")[1]
+    assert promptopt("show", "nowhere")[0] == 2
 
 
-def test_a_result_is_used_by_evaluate_render_and_start(folder):
-    promptopt(folder, "optimize", "task.yaml", "--out", "run")
+def test_a_result_is_used_by_evaluate_render_and_start(promptopt):
+    promptopt("optimize", "task.yaml", "--out", "run")
     best = "run/best.json"
-    done = promptopt(folder, "evaluate", "task.yaml", "--candidate", best, "--split", "search", "--json")
-    assert json.loads(done.stdout)["interval"]["mean"] == 1.0
-    assert "Write it in upper case letters." in promptopt(folder, "render", "task.yaml", "--candidate", best).stdout
-    again = promptopt(folder, "optimize", "task.yaml", "--start", best, "--out", "again")
-    assert again.returncode == 3  # nothing is better than what it starts from
+    _, out, _ = promptopt("evaluate", "task.yaml", "--candidate", best, "--split", "search", "--json")
+    assert json.loads(out)["interval"]["mean"] == 1.0
+    assert "Write it in upper case letters." in promptopt("render", "task.yaml", "--candidate", best)[1]
+    again, _, _ = promptopt("optimize", "task.yaml", "--start", best, "--out", "again")
+    assert again == 3  # nothing is better than what it starts from
 
 
-def test_evaluate_shows_failures(folder):
-    done = promptopt(folder, "evaluate", "task.yaml", "--limit", "5", "--failures")
-    assert "0.0 % on 5 examples" in done.stdout
-    assert done.stdout.count("expected") == 5
+def test_evaluate_shows_failures(promptopt):
+    _, out, _ = promptopt("evaluate", "task.yaml", "--limit", "5", "--failures")
+    assert "0.0 % on 5 examples" in out
+    assert out.count("expected") == 5
 
 
-def test_validate_plan_schema_ls(folder):
-    assert "in order" in promptopt(folder, "validate", "task.yaml").stdout
-    assert promptopt(folder, "validate", "task.yaml", "missing.yaml").returncode == 2
-    assert "80 % probability" in promptopt(folder, "plan", "task.yaml").stdout
-    assert promptopt(folder, "plan", "task.yaml", "--calls", "10").returncode == 4
-    assert json.loads(promptopt(folder, "schema").stdout)["type"] == "object"
+def test_validate_plan_schema_ls(promptopt):
+    assert "in order" in promptopt("validate", "task.yaml")[1]
+    assert promptopt("validate", "task.yaml", "missing.yaml")[0] == 2
+    assert "80 % probability" in promptopt("plan", "task.yaml")[1]
+    assert promptopt("plan", "task.yaml", "--calls", "10")[0] == 4
+    assert json.loads(promptopt("schema")[1])["type"] == "object"
     for kind, name in [("optimizers", "opro"), ("metrics", "judge"), ("backends", "openai"), ("tasks", "plural")]:
-        assert name in promptopt(folder, "ls", kind).stdout
-    assert "qa.py" in promptopt(folder, "ls", "programs").stdout
+        assert name in promptopt("ls", kind)[1]
+    assert "qa.py" in promptopt("ls", "programs")[1]
 
 
-def test_init_writes_a_task_that_is_in_order_and_overwrites_nothing(folder):
-    assert promptopt(folder, "init", "new").returncode == 0
-    assert "in order" in promptopt(folder, "validate", "new/initials.yaml").stdout
-    assert promptopt(folder, "plan", "new/initials.yaml").returncode == 0
-    again = promptopt(folder, "init", "new")
-    assert again.returncode == 2
-    assert "nothing is overwritten" in again.stderr
+def test_init_writes_a_task_that_is_in_order_and_overwrites_nothing(promptopt):
+    assert promptopt("init", "new")[0] == 0
+    assert "in order" in promptopt("validate", "new/initials.yaml")[1]
+    assert promptopt("plan", "new/initials.yaml")[0] == 0
+    code, _, err = promptopt("init", "new")
+    assert code == 2
+    assert "nothing is overwritten" in err
 
 
-def test_no_code_refuses_code(folder):
-    (folder / "task.yaml").write_text(TASK.replace("{name: exact_match, ignore_case: false}", "mine.py:metric"))
+def test_no_code_refuses_code(promptopt, folder, change):
+    change("{name: exact_match, ignore_case: false}", "mine.py:metric")
     (folder / "mine.py").write_text("def metric(example, prediction):\n    return 1.0\n")
-    assert promptopt(folder, "validate", "task.yaml").returncode == 0
-    assert promptopt(folder, "validate", "task.yaml", "--no-code").returncode == 2
+    assert promptopt("validate", "task.yaml")[0] == 0
+    assert promptopt("validate", "task.yaml", "--no-code")[0] == 2
 
 
-def test_a_run_in_use_is_told(folder):
+def test_a_run_in_use_is_told(process, folder):
     from promptopt.search.lock import FolderLock
 
     (folder / "run").mkdir()
     with FolderLock(folder / "run"):
-        done = promptopt(folder, "optimize", "task.yaml", "--out", "run")
+        done = process("optimize", "task.yaml", "--out", "run")
     assert done.returncode == 1
     assert f"pid {os.getpid()}" in done.stderr
 
 
-def test_models_without_a_name_and_unknown_ones(folder):
-    assert "qwen2.5-coder-0.5b-instruct" in promptopt(folder, "models").stdout
-    assert promptopt(folder, "models", "path").returncode == 2
-    assert "Did you mean" in promptopt(folder, "models", "path", "qwen2.5-coder-0.5b").stderr
+def test_models_without_a_name_and_unknown_ones(promptopt):
+    assert "qwen2.5-coder-0.5b-instruct" in promptopt("models")[1]
+    assert promptopt("models", "path")[0] == 2
+    assert "Did you mean" in promptopt("models", "path", "qwen2.5-coder-0.5b")[2]
 
 
 @pytest.mark.parametrize(
@@ -216,10 +194,12 @@ def test_text_of_models_is_harmless(text, plain):
     assert safe(text) == plain
 
 
-def test_hostile_output_reaches_no_terminal(folder):
-    (folder / "task.yaml").write_text(TASK.replace("instruction: say it", r'instruction: "say \x1b[31m it [red]x"'))
-    done = promptopt(folder, "render", "task.yaml")
-    assert "\x1b[31m" not in done.stdout
+def test_hostile_output_reaches_no_terminal(promptopt, change):
+    change("instruction: say it", r'instruction: "say \x1b[31m it [red]x"')
+    code, out, _ = promptopt("render", "task.yaml")
+    assert code == 0
+    assert "say" in out
+    assert "\x1b[31m" not in out
 
 
 def test_short_lines():

@@ -21,17 +21,6 @@ main()
 """
 
 
-def process(folder, *arguments, **environment):
-    return subprocess.run(
-        [sys.executable, "-m", "promptopt_cli.main", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        env={**os.environ, **environment},
-        check=False,
-    )
-
-
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -78,8 +67,8 @@ def test_interrupts_leave_with_130_a_document_and_the_command_that_goes_on(folde
     assert "Traceback" not in err
 
 
-def test_a_terminal_that_knows_no_arrows_gets_the_report(folder):
-    done = process(folder, "optimize", "task.yaml", "--quiet", PYTHONIOENCODING="ascii")
+def test_a_terminal_that_knows_no_arrows_gets_the_report(process):
+    done = process("optimize", "task.yaml", "--quiet", PYTHONIOENCODING="ascii")
     assert done.returncode == 0, done.stderr
     assert "Improved: 0.0 % ? 100.0 %" in done.stdout
 

@@ -45,7 +45,7 @@ def test_a_best_that_was_not_tried_in_full_is_before_the_next_stage_begins(tmp_p
 
 
 def test_shares_divide_the_budget_and_what_is_left_goes_on(tmp_path):
-    many = {"name": "opro", "steps": 50, "per_step": 2}
+    many = {"name": "opro", "steps": 50, "per_step": 2, "evaluation": "full"}
     other = {"name": "random_search", "trials": 50}
     calls = 20 + 10 * 20 + 40
     _, trials, _ = run(tmp_path, Chain((many, other), shares=(1, 3)), calls)

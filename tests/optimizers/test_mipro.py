@@ -1,23 +1,16 @@
 """MIPROv2: the code's counts in ``reference``; in ``fixed`` what a combination is worth is learned, not looked up."""
 
-import json
 import re
 from collections import Counter
 
 import pytest
 
-from promptopt.api import optimize
 from promptopt.errors import ConfigError
-from promptopt.lm.scripted import ScriptedLM
-from promptopt.lm.spec import ModelSpec
-from promptopt.metrics.exact import ExactMatch
 from promptopt.optimizers.bayesian_bootstrap import BayesianBootstrap
 from promptopt.optimizers.mipro import Mipro, Space, Variable, trial_count
 from promptopt.program.module import Module
 from promptopt.program.params import Candidate, Origin
 from promptopt.program.predict import Predict
-from promptopt.task.task import Task
-from promptopt.testing.toy import splits
 
 TABLE = {  # (candidates, predictors, zero-shot): trials, by the code's formula
     (6, 1, False): 10, (12, 1, False): 18, (18, 1, False): 27,
@@ -53,24 +46,16 @@ def propose(request):
     return f"Stage {(request.seed or 0) % 9}: do it in way {(request.seed or 0) % 9973}."
 
 
-def run(folder, optimizer, stages=1, sizes=(12, 120, 10, 0), **changes):
-    task = Task(
-        "pipe",
-        Pipe(stages) if stages > 1 else Predict("word -> answer", instruction="Stage 0."),
-        splits(*sizes),
-        ExactMatch(),
-        {"task": ModelSpec("scripted/task"), "proposer": ModelSpec("scripted/proposer")},
-        cache="run",
-        **changes,
-    )
-    backends = {"task": ScriptedLM(reply, digest="scripted/t"), "proposer": ScriptedLM(propose, digest="scripted/p")}
-    result = optimize(task, optimizer=optimizer, out=folder, backends=backends)
-    trials = [json.loads(line) for line in (folder / "trials.jsonl").read_text().splitlines()]
-    return (
-        task,
-        result,
-        [t for t in trials if t["split"] == "search" and t["candidate"]["origin"]["proposer"] == "mipro"],
-    )
+@pytest.fixture
+def run(tmp_path, search):
+    """A run of so many stages; of its trials those that mipro asked for."""
+
+    def play(optimizer, stages=1, sizes=(12, 120, 10, 0), folder="."):
+        program = Pipe(stages) if stages > 1 else Predict("word -> answer", instruction="Stage 0.")
+        task, result, trials = search(tmp_path / folder, program, optimizer, reply, propose, sizes=sizes)
+        return task, result, [t for t in trials if t["candidate"]["origin"]["proposer"] == "mipro"]
+
+    return play
 
 
 @pytest.mark.parametrize(("case", "trials"), TABLE.items())
@@ -79,9 +64,9 @@ def test_trials_are_the_codes(case, trials):
 
 
 @pytest.mark.parametrize(("auto", "stages", "count"), [("light", 1, 10), ("medium", 1, 18), ("light", 2, 20)])
-def test_reference_runs_the_tables_trials_on_fresh_minibatches_and_full_ones_between(tmp_path, auto, stages, count):
+def test_reference_runs_the_tables_trials_on_fresh_minibatches_and_full_ones_between(run, auto, stages, count):
     pytest.importorskip("optuna")
-    _, _, trials = run(tmp_path, Mipro(auto=auto, fidelity="reference", bootstrapped=2, labelled=2), stages)
+    _, _, trials = run(Mipro(auto=auto, fidelity="reference", bootstrapped=2, labelled=2), stages)
     size = 100 if auto == "light" else 120
     sizes = Counter(len(t["cells"]) for t in trials)
     assert sizes == {35: count, size: FULL[count]}
@@ -96,51 +81,50 @@ def test_reference_runs_the_tables_trials_on_fresh_minibatches_and_full_ones_bet
     assert max(twice.values()) == 1, "each in full once"
 
 
-def test_with_fifty_examples_reference_uses_all_of_them_always(tmp_path):
+def test_with_fifty_examples_reference_uses_all_of_them_always(run):
     pytest.importorskip("optuna")
-    _, _, trials = run(tmp_path, Mipro(fidelity="reference", labelled=0, bootstrapped=1), sizes=(12, 50, 10, 0))
+    _, _, trials = run(Mipro(fidelity="reference", labelled=0, bootstrapped=1), sizes=(12, 50, 10, 0))
     assert {len(t["cells"]) for t in trials} == {50}
     assert len(trials) == 10
 
 
-def test_no_scored_example_is_shown(tmp_path):
+def test_no_scored_example_is_shown(run):
     pytest.importorskip("optuna")
     for fidelity in ("reference", "fixed"):
-        task, _, trials = run(tmp_path / fidelity, Mipro(fidelity=fidelity))
+        task, _, trials = run(Mipro(fidelity=fidelity), folder=fidelity)
         demos = {example.id for example in task.splits.demos}
         shown = {shot["source"] for t in trials for shot in t["candidate"]["values"]["exemplars"]}
         assert shown
         assert shown <= demos
 
 
-def test_zero_shot_shows_nothing_and_proposes_more(tmp_path):
-    _, _, trials = run(tmp_path, Mipro(zero_shot=True, trials=12))
+def test_zero_shot_shows_nothing_and_proposes_more(run):
+    _, _, trials = run(Mipro(zero_shot=True, trials=12))
     assert not any(t["candidate"]["values"]["exemplars"] for t in trials)
     assert len({t["candidate"]["values"]["instruction"] for t in trials}) == 5, "six with the default"
 
 
-def test_exemplars_alone(tmp_path):
-    _, _, trials = run(tmp_path, BayesianBootstrap(candidates=6, trials=5), stages=2)
+def test_exemplars_alone(tmp_path, run):
+    _, _, trials = run(BayesianBootstrap(candidates=6, trials=5), stages=2)
     assert {t["candidate"]["values"]["stages.0.instruction"] for t in trials} == {"Stage 0."}
-    calls = (tmp_path / "calls.jsonl").read_text()
-    assert calls == "", "nothing was asked of the proposer"
+    assert (tmp_path / "calls.jsonl").read_text() == "", "nothing was asked of the proposer"
 
 
 @pytest.mark.parametrize("surrogate", ["linear", "tpe", "random"])
 @pytest.mark.parametrize("evaluation", ["halving", "full", "race"])
-def test_fixed_tries_each_combination_once_and_as_many_as_asked(tmp_path, surrogate, evaluation):
+def test_fixed_tries_each_combination_once_and_as_many_as_asked(run, surrogate, evaluation):
     pytest.importorskip("optuna")
     optimizer = Mipro(trials=14, surrogate=surrogate, evaluation=evaluation, per_step=4)
-    _, result, _ = run(tmp_path, optimizer, sizes=(12, 40, 10, 0))
+    _, result, _ = run(optimizer, sizes=(12, 40, 10, 0))
     assert result.candidates == 14
 
 
-def test_a_small_space_is_exhausted_and_no_more_is_asked(tmp_path):
-    _, result, _ = run(tmp_path, Mipro(candidates=2, instructions=2, trials=100), sizes=(12, 40, 10, 0))
+def test_a_small_space_is_exhausted_and_no_more_is_asked(run):
+    _, result, _ = run(Mipro(candidates=2, instructions=2, trials=100), sizes=(12, 40, 10, 0))
     assert 1 <= result.candidates <= 3
 
 
-def test_an_additive_objective_is_solved_to_its_optimum_at_heavy(tmp_path):
+def test_an_additive_objective_is_solved_to_its_optimum_at_heavy(tmp_path, search):
     """Nine instructions each for four stages, of which one each is good; 66 combinations of the 6,561 are tried."""
 
     def good(request):
@@ -151,16 +135,10 @@ def test_an_additive_objective_is_solved_to_its_optimum_at_heavy(tmp_path):
         return f"lost {number}" if before or (number * 7919 + 13) % 100 >= 60 + 5 * (way % 9) else f"right {number}"
 
     made = iter(range(10_000))
-    task = Task(
-        "pipe", Pipe(4), splits(8, 100, 20, 0), ExactMatch(),
-        {"task": ModelSpec("scripted/task"), "proposer": ModelSpec("scripted/proposer")}, cache="run",
-    )  # fmt: skip
-    backends = {
-        "task": ScriptedLM(good, digest="scripted/t"),
-        "proposer": ScriptedLM(lambda _: f"Do it in way {next(made)} now.", digest="scripted/p"),
-    }
     optimizer = Mipro(auto="heavy", zero_shot=True, instructions=9, evaluation="full", trials=66, per_step=1)
-    result = optimize(task, optimizer=optimizer, out=tmp_path, backends=backends)
+    _, result, _ = search(
+        tmp_path, Pipe(4), optimizer, good, lambda _: f"Do it in way {next(made)} now.", sizes=(8, 100, 20, 0)
+    )
     ways = [int(re.search(r"way (\d+)", v).group(1)) % 9 for v in result.winner.values.values() if isinstance(v, str)]
     assert sum(way >= 7 for way in ways) >= 3, ways
 

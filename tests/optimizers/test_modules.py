@@ -6,17 +6,10 @@ import re
 import numpy as np
 import pytest
 
-from promptopt.api import optimize
 from promptopt.lm.base import Completion
-from promptopt.lm.scripted import ScriptedLM
-from promptopt.lm.spec import ModelSpec
-from promptopt.metrics.exact import ExactMatch
 from promptopt.optimizers.opro import Opro
 from promptopt.program.module import Module
 from promptopt.program.predict import Predict
-from promptopt.search.budget import Limits
-from promptopt.task.task import Task
-from promptopt.testing.toy import splits
 
 NAMES = ("one", "two", "three", "four")
 
@@ -55,22 +48,9 @@ def propose(request):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
-def test_most_proposals_go_to_the_one_broken_module_of_four(tmp_path, seed):
-    task = Task(
-        "four",
-        Four(),
-        splits(demos=8, search=100, confirm=20, test=0),
-        ExactMatch(),
-        {"task": ModelSpec("scripted/task"), "proposer": ModelSpec("scripted/proposer")},
-        cache="run",
-        seed=seed,
-    )
-    backends = {
-        "task": ScriptedLM(reply, digest="scripted/task"),
-        "proposer": ScriptedLM(propose, digest="scripted/proposer"),
-    }
+def test_most_proposals_go_to_the_one_broken_module_of_four(tmp_path, search, seed):
     optimizer = Opro(steps=16, per_step=8)
-    result = optimize(task, optimizer=optimizer, out=tmp_path, backends=backends, budget=Limits())
+    _, result, _ = search(tmp_path, Four(), optimizer, reply, propose, sizes=(8, 100, 20, 0), seed=seed)
     calls = [json.loads(line) for line in (tmp_path / "calls.jsonl").read_text().splitlines()]
     texts = [Completion.from_json(call["completion"]).text for call in calls]
     asked = [re.search(r"one|two|three|four", text).group() for text in texts]
@@ -80,7 +60,7 @@ def test_most_proposals_go_to_the_one_broken_module_of_four(tmp_path, seed):
     assert result.verdict == "improved"
 
 
-def test_all_at_once_a_proposal_may_change_every_step(tmp_path):
+def test_all_at_once_a_proposal_may_change_every_step(tmp_path, search):
     said = iter(
         [
             "<INS>\n[one] one 99\n[four] four 80\n</INS>",
@@ -98,17 +78,8 @@ def test_all_at_once_a_proposal_may_change_every_step(tmp_path):
         seen.append(request.messages[-1][1])
         return next(said)
 
-    task = Task(
-        "four",
-        Four(),
-        splits(demos=8, search=40, confirm=20, test=0),
-        ExactMatch(),
-        {"task": ModelSpec("scripted/task"), "proposer": ModelSpec("scripted/proposer", concurrency=1)},
-        cache="run",
-    )
-    backends = {"task": ScriptedLM(reply, digest="scripted/t"), "proposer": ScriptedLM(proposer, digest="scripted/p")}
-    result = optimize(task, optimizer=Opro(steps=2, per_step=4, modules="all"), out=tmp_path, backends=backends)
-    trials = [json.loads(line) for line in (tmp_path / "trials.jsonl").read_text().splitlines()]
+    optimizer = Opro(steps=2, per_step=4, modules="all")
+    _, result, trials = search(tmp_path, Four(), optimizer, reply, proposer, proposals_at_once=1)
     made = [t["candidate"]["values"] for t in trials if t["candidate"]["origin"]["proposer"] == "opro"]
     changed = [{k.split(".")[0]: v for k, v in m.items() if k.endswith("instruction")} for m in made]
     assert changed[0] == {"one": "one 99", "two": "two 95", "three": "three 95", "four": "four 80"}
@@ -120,22 +91,13 @@ def test_all_at_once_a_proposal_may_change_every_step(tmp_path):
     assert result.dropped["no step changed"] >= 2
 
 
-def test_a_module_whose_proposals_cannot_be_used_does_not_take_every_step(tmp_path):
+def test_a_module_whose_proposals_cannot_be_used_does_not_take_every_step(tmp_path, search):
     def proposer(request):
         text = request.messages[-1][1].lower()
         return "<INS></INS>" if "two 95" in text else f"<INS>One 90 by way {request.seed}</INS>"
 
-    task = Task(
-        "four",
-        Four(),
-        splits(demos=8, search=20, confirm=10, test=0),
-        ExactMatch(),
-        {"task": ModelSpec("scripted/task"), "proposer": ModelSpec("scripted/proposer")},
-        cache="run",
-    )
-    backends = {"task": ScriptedLM(reply, digest="scripted/t"), "proposer": ScriptedLM(proposer, digest="scripted/p")}
-    optimize(task, optimizer=Opro(steps=8, per_step=2), out=tmp_path, backends=backends)
-    trials = [json.loads(line) for line in (tmp_path / "trials.jsonl").read_text().splitlines()]
+    optimizer = Opro(steps=8, per_step=2)
+    task, _, trials = search(tmp_path, Four(), optimizer, reply, proposer, sizes=(8, 20, 10, 0))
     default = task.program.default()
     worked = {
         path

@@ -94,7 +94,7 @@ def test_the_reference_shows_scored_examples_and_one_plain_request(tmp_path):
 
 def test_an_identical_text_is_never_scored_twice(tmp_path):
     recorder = Recorder(lambda n: "<INS>The same text.</INS>" if n % 2 else "<INS> the same   TEXT. </INS>")
-    _, lm, _ = run(tmp_path, Opro(steps=3, per_step=4), recorder)
+    _, lm, _ = run(tmp_path, Opro(steps=3, per_step=4, evaluation="full"), recorder)
     assert lm.calls == 10 + 10 + 20  # default and one candidate on search, both on confirm
 
 
@@ -112,7 +112,7 @@ def test_initial_texts_count_as_seen_when_fixed_and_not_in_the_reference(tmp_pat
 
 def test_call_counts_follow_the_formula(tmp_path):
     steps, per_step, search, confirm = 5, 4, 10, 10
-    _, lm, recorder = run(tmp_path, Opro(steps=steps, per_step=per_step))
+    _, lm, recorder = run(tmp_path, Opro(steps=steps, per_step=per_step, evaluation="full"))
     assert len(recorder.requests) == steps * per_step
     assert lm.calls == search * (1 + steps * per_step) + confirm * 4
 

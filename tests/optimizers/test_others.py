@@ -1,4 +1,4 @@
-"""APE, random search, best of seeds."""
+"""APE, random search, best of seeds, and the settings of those that search exemplar sets."""
 
 import json
 import re
@@ -9,7 +9,9 @@ from promptopt.api import optimize
 from promptopt.errors import ConfigError
 from promptopt.lm.scripted import ScriptedLM
 from promptopt.optimizers.ape import Ape
+from promptopt.optimizers.bayesian_bootstrap import BayesianBootstrap
 from promptopt.optimizers.best_of_seeds import BestOfSeeds
+from promptopt.optimizers.bootstrap_random_search import BootstrapRandomSearch
 from promptopt.optimizers.random_search import RandomSearch
 from promptopt.records import Failure
 from promptopt.testing.toy import splits, toy
@@ -132,3 +134,22 @@ def test_best_of_seeds_finds_the_best(tmp_path):
 def test_ape_settings_are_checked(settings):
     with pytest.raises(ConfigError, match="Expected ape's"):
         Ape(**settings)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "settings", "message"),
+    [
+        (RandomSearch, {"trials": 0}, "random_search's trials ≥ 1, got 0"),
+        (RandomSearch, {"exemplars": -1}, "random_search's exemplars ≥ 0, got -1"),
+        (BootstrapRandomSearch, {"candidates": 0}, "bootstrap_random_search's candidates ≥ 1, got 0"),
+        (BootstrapRandomSearch, {"labelled": -1}, "bootstrap_random_search's labelled ≥ 0, got -1"),
+        (BootstrapRandomSearch, {"threshold": 0}, "bootstrap_random_search's threshold in"),
+        (BayesianBootstrap, {"trials": 0}, "bayesian_bootstrap's trials ≥ 1, got 0"),
+        (BayesianBootstrap, {"bootstrapped": -1}, "bayesian_bootstrap's bootstrapped ≥ 0, got -1"),
+        (BayesianBootstrap, {"threshold": 2}, "bayesian_bootstrap's threshold in"),
+        *((one, {"evaluation": "racy"}, "racy") for one in (RandomSearch, BootstrapRandomSearch, BayesianBootstrap)),
+    ],
+)
+def test_settings_are_checked_in_the_name_of_who_has_them(optimizer, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        optimizer(**settings)

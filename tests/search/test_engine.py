@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from promptopt import jsonio
-from promptopt.api import evaluate, optimize
+from promptopt.api import evaluate, open_doors, open_models, optimize
 from promptopt.errors import (
     BudgetTooSmallError,
     ConfigError,
@@ -18,15 +18,18 @@ from promptopt.errors import (
 from promptopt.evaluate.cells import FailurePolicy
 from promptopt.evaluate.evaluator import Evaluator
 from promptopt.lm.calls import Session
+from promptopt.lm.meter import Meter
 from promptopt.lm.retry import Retried
 from promptopt.lm.scripted import ScriptedLM
 from promptopt.optimizers.best_of_seeds import BestOfSeeds
 from promptopt.program.params import Origin
 from promptopt.records import Failure
-from promptopt.search.budget import Limits
+from promptopt.search.budget import Budget, Limits
+from promptopt.search.engine import Engine, Job
 from promptopt.search.events import BudgetStopped, CellDone, TrialDone
 from promptopt.search.lock import FolderLock
 from promptopt.search.optimizer import Ask
+from promptopt.search.run import Run
 from promptopt.task.dataset import Splits
 from promptopt.testing.toy import splits, toy
 
@@ -281,6 +284,7 @@ def test_a_folder_that_cannot_be_made_is_reported(tmp_path):
 
 
 def test_a_disk_that_fills_up_stops_the_run_and_loses_nothing(tmp_path):
+    import runpy
     import subprocess
     import sys
     from pathlib import Path
@@ -298,8 +302,9 @@ def test_a_disk_that_fills_up_stops_the_run_and_loses_nothing(tmp_path):
     assert full.returncode != 0
     assert "StorageError" in full.stderr
     assert "intact" in full.stderr or "on disk" in full.stderr
-    subprocess.run([sys.executable, str(worker), folder, log], check=True)
-    subprocess.run([sys.executable, str(worker), str(tmp_path / "whole"), str(tmp_path / "log2")], check=True)
+    main = runpy.run_path(str(worker))["main"]
+    main(tmp_path / "full", tmp_path / "log", 0.0)
+    main(tmp_path / "whole", tmp_path / "log2", 0.0)
     assert (tmp_path / "full" / "trials.jsonl").read_bytes() == (tmp_path / "whole" / "trials.jsonl").read_bytes()
 
 
@@ -314,16 +319,18 @@ def test_observers_see_every_cell_and_trial(tmp_path):
 
 @dataclass(frozen=True)
 class Twice:
-    """Asks the same candidate on more and more examples."""
+    """Asks the same candidate on so many examples, then on so many."""
+
+    sizes: tuple[int | None, ...] = (5, 10, None)
 
     def start(self, context):
-        return _Twice(context)
+        return _Twice(self.sizes, context)
 
 
 class _Twice:
-    def __init__(self, context):
+    def __init__(self, sizes, context):
         self.candidate = context.default.replace("instruction", "best", Origin("twice"))
-        self.sizes = [5, 10, None]
+        self.sizes = list(sizes)
 
     def ask(self):
         return [Ask(self.candidate, self.sizes.pop(0))] if self.sizes else []
@@ -337,6 +344,45 @@ def test_growing_a_candidate_pays_only_for_the_new_cells(tmp_path):
     assert [t["n"] for t in trials(tmp_path / "run")][:4] == [20, 5, 10, 20]
     assert lm.calls == 20 + 20 + 2 * 20 + 2 * 20
     assert result.charged["task"].calls == lm.calls
+
+
+def test_the_winners_search_score_is_that_of_its_longest_trial(tmp_path):
+    result, _ = run(tmp_path, optimizer=Twice((None, 5)))
+    _, longest, last = trials(tmp_path / "run")[:3]
+    assert (longest["n"], last["n"]) == (20, 5)
+    assert last["mean"] != longest["mean"]
+    assert result.search_mean == longest["mean"]
+
+
+def test_the_time_kept_for_confirming_is_what_a_cell_has_taken_over_all_sittings(tmp_path):
+    """A second a cell: trials that grow hold cells twice, and a second sitting pays for none. Neither may change it."""
+    task, _ = toy(quality, splits=splits(search=20, confirm=10, test=10))
+    last_cells = (3 + 1) * 10 + 2 * 10
+
+    class Timed(Twice):
+        def start(self, context):
+            search = super().start(context)
+            ask = search.ask
+
+            def timed():
+                kept.append(3600 - purse.seconds - 60 * purse.left()["minutes"])
+                return ask()
+
+            search.ask = timed
+            return search
+
+    for sitting in range(2):
+        lm = ScriptedLM(lambda _: "right", digest="a second")
+        purse, kept = Budget(Limits(minutes=60), clock=lambda lm=lm: float(lm.calls)), []
+        with (
+            open_models(task, {"task": lm}) as models,
+            Run(tmp_path / "run", {}, {}) as folder,
+            open_doors(task, tmp_path / "run", purse, Meter(), models) as doors,
+        ):
+            parts = (task.program, task.splits, task.metric, FailurePolicy(), (), Timed())
+            Engine(Job("", "", *parts, "timed", 0), folder, Session(doors), purse, Meter()).result()
+        assert kept == pytest.approx([1.25 * last_cells] * 4)
+        assert bool(lm.calls) == (sitting == 0)
 
 
 def test_secrets_reach_no_file(tmp_path):

@@ -98,8 +98,8 @@ KEYS = (
     "name", "description", "program", "data", "splits", "metric", "models", "optimizer", "instructions",
     "budget", "failures", "guards", "seed", "cache", "train", "test", "input", "target", "targets", "limit", "code",
     "args", "hub", "config", "split", "id", "base_url", "key", "generate", "temperature", "max_tokens", "stop",
-    "extra", "price", "rubric", "field", "take", "choices", "format", "reasoning", "output", "demos", "search",
-    "<text>", "<mapping>", "[key]", "__init__", "",
+    "device", "dtype", "extra", "price", "rubric", "field", "take", "choices", "format", "reasoning", "output",
+    "demos", "search", "<text>", "<mapping>", "[key]", "__init__", "",
 )  # fmt: skip
 
 
