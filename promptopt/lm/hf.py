@@ -1,51 +1,74 @@
 """``hf/<name, directory or file.gguf>``: a local model by torch and transformers, on CPU or CUDA, in large batches.
 
-A batch is answered in groups that share everything before the last message, as the cells of one candidate do: that
-prefix is read once, its keys and values are shared by the group, and what is read for each request is its own question
-alone. Measured on 2 CPU cores with a model of 0.5 billion weights and short answers, this answers 3 to 5 times as many
-requests a second as ``llamacpp/`` (tests/benchmarks/bench_local.py); for single long answers ``llamacpp/`` is faster.
+It writes (``Generates``), says how likely given texts are (``Scores``), shows its hidden states (``HiddenStates``) and
+reads vectors in place of words (``SoftPrompts``). This file turns requests into tokens and answers into records; how a
+batch is read is in ``torch_engine``, how a GGUF file is made quick to load in ``converted``.
 
-What repeats: sampling is seeded by the request. Sums round differently in another batch, so a greedy reply can differ
-between batches; what makes a run repeatable is the completion cache.
+Writing. A batch is answered in groups that share everything before the last message, as the cells of one candidate do:
+that prefix is read once, its keys and values are shared by the group, and what is read for each request is its own
+question alone. Measured on 2 CPU cores with a model of 0.5 billion weights and short answers, this answers 3 to 5 times
+as many requests a second as ``llamacpp/`` (tests/benchmarks/bench_local.py); for single long answers ``llamacpp/`` is
+faster.
+
+Scoring. All contexts of a call, with their continuations, are read as one tree of tokens: instruction, exemplars,
+query, continuation; what several begin with is read once, candidate by candidate, whatever the order of the requests.
+A label of one token costs nothing beyond its context. (tests/benchmarks/bench_score.py)
+
+What repeats: sampling is seeded by the request. In float32 on CPU a text does not depend on the batch; in bfloat16,
+float16 or on a GPU sums round differently in another batch, so that a greedy reply can differ. What makes a run
+repeatable is the completion cache.
+
+Memory. When a device runs out of it, the batch is halved and the work goes on, with one ``RuntimeWarning``. A request
+that does not fit alone is a ``Failure``.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib.util
-import os
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
 
 from promptopt import jsonio
-from promptopt.errors import ConfigError, ModelUnavailableError
+from promptopt.errors import CallError, ConfigError, ModelUnavailableError
 from promptopt.lm.base import Completion, Message, Request
+from promptopt.lm.capabilities import Pool, Scored, ScoreRequest
+from promptopt.lm.converted import Converted
+from promptopt.lm.prefix_tree import build, shared
 from promptopt.lm.spec import ModelSpec
 from promptopt.lm.store import Progress, Store
+from promptopt.lm.torch_engine import DTYPES, TOP_K, TOP_P, Draft, Engine, MemoryFullError, check_device, maker
 from promptopt.records import Failure, Usage
 
+if TYPE_CHECKING:
+    from promptopt.lm.capabilities import Floats
+
 _BATCH = 64
-_TOP_K = 40
-_TOP_P = 0.95
+_STATES_AT_ONCE = 16384
 _FORMAT = 1
+
+Item = TypeVar("Item")
 
 
 class HFBackend:
-    """A transformers model in this process. Implements ``Generates``; weights load at the first call or by ``prepare``.
+    """A transformers model in this process. Implements ``Generates``, ``Scores``, ``HiddenStates`` and ``SoftPrompts``.
 
-    Weights are bfloat16. ``ModelSpec.concurrency`` is the most requests in a batch, 64 by default.
+    Weights load at the first call or by ``prepare``. ``ModelSpec.concurrency`` is the most requests in a batch, 64 by
+    default; ``ModelSpec.device`` the GPU or CPU, the first GPU by default; ``ModelSpec.dtype`` the number format,
+    bfloat16 by default. A GGUF file is converted at its first loading and kept in the store's folder, in that format.
 
     Args:
         spec: which model: a name of ``promptopt models ls``, a directory as transformers saves it, or a GGUF file.
         store: where model files are; None: the user's cache folder.
 
     Raises:
-        ModelUnavailableError: torch or transformers is not installed, or the file is missing.
+        ModelUnavailableError: torch or transformers is not installed, the file is missing, or there is no such GPU.
         UnknownNameError: no model has this name.
-        ConfigError: ``spec.generate.extra`` has settings; there are none.
+        ConfigError: ``spec.generate.extra`` has settings (there are none), or the device or dtype is none that can be.
     """
 
     constrains = False  # programs ask in plain words for what a reply must look like
@@ -62,8 +85,11 @@ class HFBackend:
             raise ConfigError(
                 f"hf/ has no further settings, got generate.extra: {', '.join(sorted(spec.generate.extra))}."
             )
+        check_device(spec.device, spec.dtype, spec.id)
         self.max_batch = max(1, spec.concurrency or _BATCH)
+        self._rows = self.max_batch
         self._spec = spec
+        self._dtype = spec.dtype or DTYPES[0]
         self._store = store or Store()
         self._known = {model.name: model for model in self._store.known()}.get(spec.name)
         if self._known is None:
@@ -72,257 +98,368 @@ class HFBackend:
             raise ModelUnavailableError(
                 f"{spec.id} is not a model that writes text ({self._known.about}). See: promptopt models ls"
             )
-        self._loading = threading.Lock()
-        self._loaded: _Model | None = None
+        self._busy = threading.RLock()
+        self._engine: Engine | None = None
 
     @functools.cached_property
     def digest(self) -> str:
-        """Of the model's files and of how we sample."""
-        path = None if self._known else self._store.resolve(self._spec.name)
+        """Of the model's files, the number format where it is not the default, and of how we sample."""
+        of = [_FORMAT, self._content, TOP_K, TOP_P]
+        return "hf/" + jsonio.digest(of if self._dtype == DTYPES[0] else [*of, self._dtype])
+
+    @functools.cached_property
+    def _content(self) -> str:
         if self._known is not None:
-            content = self._known.sha256
-        elif path is not None and path.is_dir():
-            content = jsonio.digest([[f.name, self._store.digest(f)] for f in sorted(path.iterdir()) if f.is_file()])
-        else:
-            assert path is not None
-            content = self._store.digest(path)
-        return "hf/" + jsonio.digest([_FORMAT, content, _TOP_K, _TOP_P])
+            return self._known.sha256
+        path = self._store.resolve(self._spec.name)
+        if path.is_dir():
+            return jsonio.digest([[f.name, self._store.digest(f)] for f in sorted(path.iterdir()) if f.is_file()])
+        return self._store.digest(path)
 
     def prepare(self, progress: Progress | None = None) -> None:
-        """Fetch the files if need be, and load them.
+        """Fetch the files if need be, and load them, for writing.
+
+        Raises:
+            ModelUnavailableError: the model cannot be fetched or loaded, or is a base model, without a chat template.
+        """
+        self._ready(progress, chats=True)
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion | Failure]:
+        """Answers in the order of the requests.
+
+        Raises:
+            ModelUnavailableError: as ``prepare``.
+        """
+        with self._busy:
+            engine = self._ready(chats=True)
+            answers: dict[int, Completion | Failure] = {}
+            groups: dict[tuple[Message, ...], list[_Ask]] = {}
+            for i, request in enumerate(requests):
+                ask = self._asked(engine, i, request)
+                if isinstance(ask, Failure):
+                    answers[i] = ask
+                else:
+                    groups.setdefault(request.messages[:-1], []).append(ask)
+            for group in groups.values():
+                self._write_group(engine, group, answers)
+        return [answers[i] for i in range(len(requests))]
+
+    def generate_from_soft_prompt(self, vectors: Floats, requests: Sequence[Request]) -> list[Completion | Failure]:
+        """What the model writes after a soft prompt and a request.
+
+        Args:
+            vectors: (n, k, ``width``): k vectors of soft prompt for each request, in place of word embeddings.
+            requests: n of them; the soft prompt stands before everything, what the chat template begins with included.
+
+        Raises:
+            ConfigError: the vectors have another shape, or values that are not finite.
+            ModelUnavailableError: as ``prepare``.
+        """
+        with self._busy:
+            engine = self._ready(chats=True)
+            soft = _soft(vectors, len(requests), engine.width)
+            answers: dict[int, Completion | Failure] = {}
+            asks = []
+            for i, request in enumerate(requests):
+                ask = self._asked(engine, i, request, soft.shape[1])
+                if isinstance(ask, Failure):
+                    answers[i] = ask
+                else:
+                    asks.append(ask)
+
+            def write(batch: Sequence[_Ask]) -> None:
+                engine.write([a.draft for a in batch], [], [a.ids for a in batch], soft[[a.place for a in batch]])
+                for ask in batch:
+                    answers[ask.place] = ask.completion(engine, 0, soft.shape[1])
+
+            for ask, failure in self._in_batches(engine, sorted(asks, key=lambda ask: len(ask.ids)), write):
+                answers[ask.place] = failure
+        return [answers[i] for i in range(len(requests))]
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Scored | Failure]:
+        """How likely the continuations of each request are, in the order of the requests.
+
+        A context is the conversation by the chat template, or ``text`` as it is, after the beginning-of-text token
+        where the tokenizer puts one. An empty ``text`` is that token alone, or, of a model without one, the end-of-text
+        token. The tokens of a continuation are those it has in running text after its context (``Tokens.after``).
 
         Raises:
             ModelUnavailableError: the model cannot be fetched or loaded.
         """
-        with self._loading:
-            if self._loaded is None:
-                self._loaded = _Model(self._store.resolve(self._spec.name, progress))
+        with self._busy:
+            engine = self._ready()
+            answers: dict[int, Scored | Failure] = {}
+            pairs: list[_Pairs] = []
+            for i, request in enumerate(requests):
+                made = self._paired(engine, i, request)
+                if isinstance(made, Failure):
+                    answers[i] = made
+                else:
+                    pairs.append(made)
 
-    def generate(self, requests: Sequence[Request]) -> list[Completion | Failure]:
-        """Answers in the order of the requests."""
-        self.prepare()
-        assert self._loaded is not None
-        answers: list[Completion | Failure | None] = [None] * len(requests)
-        groups: dict[tuple[Message, ...], list[int]] = {}
-        for i, request in enumerate(requests):
-            groups.setdefault(request.messages[:-1], []).append(i)
-        for members in groups.values():
-            for i, answer in zip(
-                members, self._loaded.answer([self._filled(requests[i]) for i in members]), strict=True
-            ):
-                answers[i] = answer
+            def read(batch: Sequence[_Pairs]) -> None:
+                for one, scored in zip(batch, _scored(engine, batch), strict=True):
+                    answers[one.place] = scored
 
-        return [answer for answer in answers if answer is not None]
+            # One tree for all: what memory it takes does not grow with their number.
+            for one, failure in self._in_batches(engine, pairs, read, len(pairs)):
+                answers[one.place] = failure
+        return [answers[i] for i in range(len(requests))]
+
+    @property
+    def width(self) -> int:
+        """Length of a token's embedding and of a hidden state."""
+        return self._ready().width
+
+    def hidden(
+        self, texts: Sequence[str], *, layer: int = -1, pool: Pool = "last", soft: Floats | None = None
+    ) -> Floats:
+        """Hidden states, (n, ``width``) float32.
+
+        Args:
+            texts: n of them, as they are, after the beginning-of-text token where the tokenizer puts one. An empty one
+                is that token alone, or the end-of-text token, or nothing where a soft prompt stands before it.
+            layer: 0 is the embedding layer, 1 the first block's output …; the last block's, -1, is after the model's
+                last norm. As ``output_hidden_states`` of transformers counts.
+            pool: ``last``: at the last token; ``mean``: over the tokens of the text, without what stands before it; of
+                an empty text, over what stands before it.
+            soft: (n, k, ``width``) soft prompts that stand before everything else; None: none.
+
+        Raises:
+            ConfigError: no such layer or pool, soft prompts of another shape, or a text longer than the model takes.
+            CallError: a text does not fit into memory alone.
+            ModelUnavailableError: the model cannot be fetched or loaded.
+        """
+        if pool not in ("last", "mean"):
+            raise ConfigError(f"Expected pool to be last or mean, got {pool!r}.")
+        with self._busy:
+            engine = self._ready()
+            layer = engine.layer_index(layer)
+            vectors = None if soft is None else _soft(soft, len(texts), engine.width)
+            before = 0 if vectors is None else vectors.shape[1]
+            read: list[_Text] = []
+            for place, text in enumerate(texts):
+                ids, start = ([], 0) if before and not text else engine.tokens.opened(text)
+                if before + len(ids) > engine.context:
+                    raise ConfigError(
+                        f"Expected texts of at most {engine.context - before:,} tokens, got {len(ids):,} in text "
+                        f"{place}: {text[:40]!r}… Shorten it."
+                    )
+                # What is taken: from this place in the sequence on, whatever stands before it included.
+                first = before + len(ids) - 1 if pool == "last" else before + start
+                read.append(_Text(place, ids, first if first < before + len(ids) else 0))
+            found = np.empty((len(texts), engine.width), dtype=np.float32)
+            for failed, failure in self._states(engine, read, layer, vectors, found):
+                message = f"Text {failed.place} of {len(failed.ids):,} tokens: {failure.message}"
+                raise CallError(Failure(failure.kind, message))
+        return found
 
     def close(self) -> None:
         """Free the model."""
-        self._loaded = None
+        with self._busy:
+            self._engine = None
 
-    def _filled(self, request: Request) -> _Ask:
+    def _ready(self, progress: Progress | None = None, *, chats: bool = False) -> Engine:
+        with self._busy:
+            if self._engine is None:
+                path = self._store.resolve(self._spec.name, progress)
+                quick = None if path.is_dir() else Converted(self._store.folder, self._content, self._dtype, maker())
+                self._engine = Engine(path, self._spec.device, self._dtype, quick)
+            if chats and not self._engine.tokens.chats:
+                raise ModelUnavailableError(
+                    f"{self._spec.name} has no chat template: it is a base model. Take one that is tuned to follow "
+                    "instructions."
+                )
+            return self._engine
+
+    def _asked(self, engine: Engine, place: int, request: Request, soft: int = 0) -> _Ask | Failure:
+        """A request in tokens, its open settings filled in."""
         own = self._spec.generate
-        return _Ask(
-            request,
-            own.max_tokens if request.max_tokens is None else request.max_tokens,
-            own.temperature if request.temperature is None else request.temperature,
-            tuple(text for text in request.stop or own.stop if text),
-        )
+        most = own.max_tokens if request.max_tokens is None else request.max_tokens
+        try:
+            ids = engine.tokens.of(engine.tokens.rendered(request.messages))
+        except Exception as error:  # the template language's own, raised by the template
+            return Failure("request", f"The model's chat template refuses these messages: {error}")
+        if soft + len(ids) + most > engine.context:
+            return Failure(
+                "request",
+                f"The prompt has {soft + len(ids):,} tokens and the reply up to {most:,}; the model takes "
+                f"{engine.context:,}. Shorten the prompt.",
+            )
+        seed = request.seed if request.seed is not None else int(jsonio.digest(request.to_json())[:15], 16)
+        temperature = own.temperature if request.temperature is None else request.temperature
+        return _Ask(place, ids, Draft(most, temperature, seed, tuple(t for t in request.stop or own.stop if t)))
+
+    def _write_group(self, engine: Engine, group: list[_Ask], answers: dict[int, Completion | Failure]) -> None:
+        """Answer requests that share everything before the last message."""
+        # By length, so that rows of a batch need little padding.
+        asks = sorted(group, key=lambda ask: len(ask.ids))
+        many = _shared([ask.ids for ask in asks])
+        first = True
+
+        def write(batch: Sequence[_Ask]) -> None:
+            nonlocal first
+            cached = engine.write([a.draft for a in batch], asks[0].ids[:many], [a.ids[many:] for a in batch])
+            for ask in batch:
+                answers[ask.place] = ask.completion(engine, 0 if first and not cached else many)
+                first = False
+
+        for ask, failure in self._in_batches(engine, asks, write):
+            answers[ask.place] = failure
+
+    def _in_batches(
+        self, engine: Engine, items: Sequence[Item], do: Callable[[Sequence[Item]], None], most: int | None = None
+    ) -> Iterator[tuple[Item, Failure]]:
+        """Do it in batches of at most ``most``, fewer where memory runs out; what does not fit alone comes back."""
+        start = 0
+        while start < len(items):
+            batch = items[start : start + (self._rows if most is None else most)]
+            full = ""
+            try:
+                do(batch)
+            except MemoryFullError as error:
+                full = str(error)
+            # Outside of the handler: while it runs, the error keeps alive what the smaller batch needs the room of.
+            if full and len(batch) > 1:
+                smaller = max(1, len(batch) // 2)
+                if most is None:
+                    self._rows = smaller
+                else:
+                    most = smaller
+                engine.tell(f"{smaller} at once")
+                continue
+            if full:
+                yield (
+                    batch[0],
+                    Failure(
+                        "server",
+                        f"Out of memory on {engine.device} even alone ({full}). Shorten the prompt, free memory, or "
+                        "take a smaller model or dtype: bfloat16.",
+                    ),
+                )
+            start += len(batch)
+
+    def _paired(self, engine: Engine, place: int, request: ScoreRequest) -> _Pairs | Failure:
+        """A request in tokens."""
+        if bool(request.messages) == (request.text is not None):
+            return Failure("request", "Expected messages or a text, got both or neither.")
+        if not request.continuations or not all(request.continuations):
+            return Failure("request", "Expected continuations, none empty, got an empty one or none at all.")
+        tokens = engine.tokens
+        if request.text is not None:
+            text = request.text
+            ids, _ = tokens.opened(text)
+        elif not tokens.chats:
+            return Failure("request", "The model has no chat template: it is a base model. Give a text, not messages.")
+        else:
+            try:
+                text = tokens.rendered(request.messages)
+            except Exception as error:  # the template language's own, raised by the template
+                return Failure("request", f"The model's chat template refuses these messages: {error}")
+            ids = tokens.of(text)
+        continuations = [tokens.after(text, continuation) for continuation in request.continuations]
+        for given, made in zip(request.continuations, continuations, strict=True):
+            if not made:
+                return Failure("request", f"The continuation {given!r} has no tokens in this model's vocabulary.")
+        longest = max(map(len, continuations))
+        if len(ids) + longest > engine.context:
+            return Failure(
+                "request",
+                f"The context has {len(ids):,} tokens and the longest continuation {longest:,}; the model takes "
+                f"{engine.context:,}. Shorten the context.",
+            )
+        return _Pairs(place, ids, continuations)
+
+    def _states(
+        self, engine: Engine, read: Sequence[_Text], layer: int, soft: Floats | None, found: Floats
+    ) -> Iterator[tuple[_Text, Failure]]:
+        """Fill ``found``; what does not fit into memory comes back."""
+
+        def as_tree(batch: Sequence[_Text]) -> None:
+            tree = build([t.ids for t in batch], [t.first for t in batch], engine.kept)
+            states = engine.states(tree, np.concatenate(tree.nodes), layer)
+            for text, rows in zip(batch, np.split(states, np.cumsum([len(n) for n in tree.nodes])[:-1]), strict=True):
+                found[text.place] = rows.mean(0)
+
+        def padded(batch: Sequence[_Text]) -> None:
+            assert soft is not None
+            rows = engine.soft_states([t.ids for t in batch], soft[[t.place for t in batch]], layer)
+            for text, states in zip(batch, rows, strict=True):
+                found[text.place] = states[text.first :].mean(0)
+
+        if soft is not None:
+            yield from self._in_batches(engine, sorted(read, key=lambda text: len(text.ids)), padded)
+            return
+        # So many at once that their states fit into memory; sorted, so that those that share a prefix are together.
+        order = sorted(read, key=lambda text: text.ids)
+        while order:
+            sizes = np.cumsum([len(text.ids) for text in order])
+            many = max(1, int(np.searchsorted(sizes, _STATES_AT_ONCE, "right")))
+            yield from self._in_batches(engine, order[:many], as_tree, many)
+            del order[:many]
 
 
 @dataclass
 class _Ask:
-    """One request on its way: what it may still write, and what it has written."""
+    """One request in tokens, its place among the requests, and what is being written."""
 
-    request: Request
-    max_tokens: int
-    temperature: float
-    stop: tuple[str, ...]
-    written: list[int] = field(default_factory=list)
-    finish: str = ""
+    place: int
+    ids: list[int]
+    draft: Draft
 
-
-class _Model:
-    """Weights, tokenizer, and the keys and values of the last prefix."""
-
-    def __init__(self, path: Path) -> None:
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-        from transformers.utils import logging
-
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
-        _silence_gguf()
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        self._torch = torch
-        folder, gguf = (path, None) if path.is_dir() else (path.parent, path.name)
-        extra: dict[str, Any] = {"gguf_file": gguf} if gguf else {}
-        try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, **extra)
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                folder, local_files_only=True, dtype=torch.bfloat16, use_safetensors=None if gguf else True, **extra
-            )
-        except Exception as error:  # whatever a foreign file makes them raise
-            raise ModelUnavailableError(
-                f"transformers cannot load {path}: {type(error).__name__}: {error}. Expected a causal language model "
-                "as save_pretrained writes it (safetensors), or a GGUF file."
-            ) from error
-        if not self._tokenizer.chat_template:
-            raise ModelUnavailableError(
-                f"{path} has no chat template: it is a base model. Take one that is tuned to follow instructions."
-            )
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._model = model.to(self._device).eval()
-        ends = model.generation_config.eos_token_id
-        self._ends = {*(ends if isinstance(ends, list) else [ends]), self._tokenizer.eos_token_id} - {None}
-        known = self._tokenizer.get_vocab()  # asked for a token that it does not have, it would give "unknown"
-        self._ends |= {known[end] for end in ("<|im_end|>", "<|endoftext|>", "<end_of_turn>") if end in known}
-        self._context = int(getattr(model.config, "max_position_embeddings", 4096))
-        self._prefix: list[int] = []
-        self._past: list[tuple[Any, Any]] = []
-
-    def answer(self, asks: Sequence[_Ask]) -> list[Completion | Failure]:
-        """Answers to requests that share everything before the last message."""
-        encoded: list[list[int]] = []
-        answers: list[Completion | Failure | None] = [None] * len(asks)
-        fits = []
-        for i, ask in enumerate(asks):
-            try:
-                ids = self._encoded(ask.request.messages)
-            except Exception as error:
-                encoded.append([])
-                answers[i] = Failure("request", f"The model's chat template refuses these messages: {error}")
-                continue
-            encoded.append(ids)
-            if len(ids) + ask.max_tokens > self._context:
-                answers[i] = Failure(
-                    "request",
-                    f"The prompt has {len(ids):,} tokens and the reply up to {ask.max_tokens:,}; the model takes "
-                    f"{self._context:,}. Shorten the prompt.",
-                )
-            else:
-                fits.append(i)
-        if fits:
-            shared = _shared([encoded[i] for i in fits])
-            with self._torch.inference_mode():
-                cached = self._read_prefix(encoded[fits[0]][:shared])
-                self._write([asks[i] for i in fits], [encoded[i][shared:] for i in fits])
-            for number, i in enumerate(fits):
-                ask = asks[i]
-                usage = Usage(1, len(encoded[i]), len(ask.written), shared if number or cached else 0)
-                answers[i] = Completion(self._text(ask), usage, ask.finish)
-        return [answer for answer in answers if answer is not None]
-
-    def _encoded(self, messages: Sequence[Message]) -> list[int]:
-        turns = [{"role": role, "content": text} for role, text in messages]
-        try:
-            text = self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-        except Exception:  # the template language's own, raised by the template
-            # Some templates know no system role; what it says then stands at the head of the first question.
-            if len(turns) < 2 or turns[0]["role"] != "system":
-                raise
-            first = {"role": turns[1]["role"], "content": f"{turns[0]['content']}\n\n{turns[1]['content']}"}
-            text = self._tokenizer.apply_chat_template([first, *turns[2:]], add_generation_prompt=True, tokenize=False)
-        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    def _read_prefix(self, prefix: list[int]) -> bool:
-        """Make ``_past`` that of this prefix; whether it was there already."""
-        if prefix == self._prefix and prefix:
-            return True
-        from transformers import DynamicCache
-
-        self._prefix, self._past = [], []  # first: what fails from here on must leave no prefix without its values
-        if prefix:
-            # A plain cache keeps every key; one made for a model with sliding windows would forget those before it.
-            past: Any = DynamicCache()
-            ids = self._torch.tensor([prefix], device=self._device)
-            out = self._model(ids, past_key_values=past, use_cache=True, logits_to_keep=1)
-            self._past = [(layer.keys, layer.values) for layer in out.past_key_values.layers]
-            self._prefix = prefix
-        return False
-
-    def _write(self, asks: Sequence[_Ask], suffixes: Sequence[list[int]]) -> None:
-        """Write all replies token by token; those that end leave the batch."""
-        torch = self._torch
-        rows = list(asks)
-        width, prefix = max(map(len, suffixes)), len(self._prefix)
-        ids = torch.zeros((len(rows), width), dtype=torch.long, device=self._device)
-        mask = torch.zeros((len(rows), prefix + width), dtype=torch.long, device=self._device)
-        mask[:, :prefix] = 1
-        for i, suffix in enumerate(suffixes):
-            ids[i, width - len(suffix) :] = torch.tensor(suffix)
-            mask[i, prefix + width - len(suffix) :] = 1
-        places = (mask.cumsum(1) - 1).clamp(min=0)[:, prefix:]
-        past = self._cache(len(rows))
-        samplers = [self._sampler(ask) for ask in rows]
-        while True:
-            out = self._model(
-                ids, attention_mask=mask, position_ids=places, past_key_values=past, use_cache=True, logits_to_keep=1
-            )
-            logits = out.logits[:, -1].float()
-            past = out.past_key_values
-            chosen = logits.argmax(-1).tolist()
-            for i, (ask, sampler) in enumerate(zip(rows, samplers, strict=True)):
-                if sampler is not None:
-                    chosen[i] = self._sampled(logits[i], ask.temperature, sampler)
-                self._take(ask, int(chosen[i]))
-            alive = [i for i, ask in enumerate(rows) if not ask.finish]
-            if not alive:
-                return
-            if len(alive) < len(rows):
-                kept = torch.tensor(alive, device=self._device)
-                past.batch_select_indices(kept)
-                mask, places = mask[kept], places[kept]
-                rows, samplers = [rows[i] for i in alive], [samplers[i] for i in alive]
-            ids = torch.tensor([[ask.written[-1]] for ask in rows], device=self._device)
-            mask = torch.cat([mask, mask.new_ones((len(rows), 1))], 1)
-            places = places[:, -1:] + 1
-
-    def _cache(self, size: int) -> Any:
-        from transformers import DynamicCache
-
-        past: Any = DynamicCache()
-        for number, (keys, values) in enumerate(self._past):
-            past.update(keys.expand(size, -1, -1, -1), values.expand(size, -1, -1, -1), number)
-        return past
-
-    def _take(self, ask: _Ask, token: int) -> None:
-        if token in self._ends:
-            ask.finish = "stop"
-            return
-        ask.written.append(token)
-        if ask.stop and any(stop in self._decoded(ask) for stop in ask.stop):
-            ask.finish = "stop"
-        elif len(ask.written) >= ask.max_tokens:
-            ask.finish = "length"
-
-    def _decoded(self, ask: _Ask) -> str:
-        return str(self._tokenizer.decode(ask.written, skip_special_tokens=True))
-
-    def _text(self, ask: _Ask) -> str:
-        text = self._decoded(ask)
-        for stop in ask.stop:
-            text = text.split(stop)[0]
-        return text
-
-    def _sampler(self, ask: _Ask) -> Any:
-        if ask.temperature <= 0:
-            return None
-        request = ask.request
-        seed = request.seed if request.seed is not None else int(jsonio.digest(request.to_json())[:15], 16)
-        return self._torch.Generator().manual_seed(seed % 2**63)
-
-    def _sampled(self, logits: Any, temperature: float, generator: Any) -> int:
-        top, ids = logits.cpu().topk(min(_TOP_K, logits.numel()))
-        shares = (top / temperature).softmax(-1)
-        shares = shares * ((shares.cumsum(-1) - shares) < _TOP_P)
-        return int(ids[self._torch.multinomial(shares, 1, generator=generator)])
+    def completion(self, engine: Engine, cached: int, soft: int = 0) -> Completion:
+        """Its answer, once it is written."""
+        usage = Usage(1, soft + len(self.ids), len(self.draft.written), cached)
+        return Completion(engine.reply(self.draft), usage, self.draft.finish)
 
 
-def _silence_gguf() -> None:
-    """Reading a GGUF file draws a progress bar that no setting of transformers switches off."""
-    from transformers import modeling_gguf_pytorch_utils as gguf
+@dataclass(frozen=True)
+class _Pairs:
+    """One context and its continuations in tokens, and its place among the requests."""
 
-    module: Any = gguf
-    module.tqdm = lambda items, **_: items
+    place: int
+    context: list[int]
+    continuations: list[list[int]]
+
+
+@dataclass(frozen=True)
+class _Text:
+    """One text in tokens, its place among the texts, and the first position whose hidden state is taken."""
+
+    place: int
+    ids: list[int]
+    first: int
+
+
+def _scored(engine: Engine, batch: Sequence[_Pairs]) -> list[Scored]:
+    """Score contexts with their continuations, as one tree."""
+    # Nothing follows the last token of a continuation: it is asked about, and never read.
+    of = [(i, tokens) for i, one in enumerate(batch) for tokens in one.continuations]
+    sequences = [batch[i].context + tokens[:-1] for i, tokens in of]
+    tree = build(sequences, [len(batch[i].context) - 1 for i, _ in of], engine.kept)
+    flat = engine.logprobs(tree, np.concatenate(tree.nodes), [token for _, tokens in of for token in tokens])
+    sums = np.add.reduceat(flat, np.cumsum([0, *(len(tokens) for _, tokens in of[:-1])]))
+    values: list[list[float]] = [[] for _ in batch]
+    fresh = np.zeros(len(batch), dtype=np.int64)
+    for (i, _), value, new, sequence in zip(of, sums, tree.fresh, sequences, strict=True):
+        values[i].append(float(value))
+        # New tokens are at the end of a sequence: of those, the ones that are the context's.
+        fresh[i] += max(0, int(new) - (len(sequence) - len(batch[i].context)))
+    scored = []
+    for one, mine, new in zip(batch, values, fresh, strict=True):
+        lengths = tuple(len(tokens) for tokens in one.continuations)
+        usage = Usage(1, len(one.context) + sum(lengths), 0, len(one.context) - int(new))
+        scored.append(Scored(tuple(mine), lengths, usage))
+    return scored
+
+
+def _soft(vectors: Floats, many: int, width: int) -> Floats:
+    given = np.asarray(vectors, dtype=np.float32)
+    if given.ndim != 3 or given.shape[0] != many or given.shape[2] != width:
+        raise ConfigError(f"Expected soft prompts in shape ({many}, k, {width}), got {given.shape}.")
+    if not np.isfinite(given).all():
+        raise ConfigError("Expected finite soft prompts, got inf or nan.")
+    return given
 
 
 def _shared(encoded: Sequence[Sequence[int]]) -> int:
@@ -332,9 +469,5 @@ def _shared(encoded: Sequence[Sequence[int]]) -> int:
         >>> _shared([[1, 2, 3], [1, 2, 4, 5]])
         2
     """
-    most = min(len(ids) for ids in encoded) - 1
     first = encoded[0]
-    for i in range(most):
-        if any(ids[i] != first[i] for ids in encoded):
-            return i
-    return most
+    return min(min(shared(first, ids) for ids in encoded), min(len(ids) for ids in encoded) - 1)

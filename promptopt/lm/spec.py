@@ -63,6 +63,9 @@ class ModelSpec:
         price: for costs in USD.
         timeout: seconds an attempt may take.
         retries: attempts after the first one.
+        device: of a local model (``hf/``, ``st/``): ``cpu``, ``cuda`` or ``cuda:1``; None: the best there is.
+        dtype: number format of a local model's weights: ``bfloat16``, ``float16`` or ``float32``; None: as
+            the backend likes best.
     """
 
     id: str
@@ -75,6 +78,8 @@ class ModelSpec:
     price: Price = field(default_factory=Price)
     timeout: float = 60.0
     retries: int = 5
+    device: str | None = None
+    dtype: str | None = None
 
     def __post_init__(self) -> None:
         provider, slash, name = self.id.partition("/")

@@ -543,6 +543,8 @@ def _model(entry: str | schema.ModelFile, folder: Path, node: Node, role: str) -
         price=Price(given.price.input, given.price.output, given.price.cached),
         timeout=given.timeout,
         retries=given.retries,
+        device=given.device,
+        dtype=given.dtype,
     )
     if made.provider not in BACKENDS:
         raise UnknownNameError("model provider", made.provider, BACKENDS, place)
@@ -680,6 +682,8 @@ def _digest(draft: _Draft, splits: Splits) -> str:
     for role, entry in file.models.items():
         model = schema.ModelFile(id=entry) if isinstance(entry, str) else entry
         models[role] = {"id": model.id, "base_url": model.base_url, "generate": model.generate.model_dump()}
+        if model.dtype is not None:  # what it answers depends on it; on the device only by rounding
+            models[role]["dtype"] = model.dtype
     # Without the optimizer: runs of several optimizers on one task are compared by this digest.
     return jsonio.digest(
         {

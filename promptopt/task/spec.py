@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
@@ -46,6 +47,15 @@ def _no_password(value: object) -> object:
             raise ValueError("Expected a URL that begins with http:// or https://, got something else.")
         if "@" in rest.partition("/")[0]:
             raise ValueError("Expected a URL without user and password. Give the secret as 'key: ${NAME}'.")
+    return value
+
+
+_DEVICE = r"^(cpu|mps|cuda(:[0-9]+)?)$"
+
+
+def _a_device(value: object) -> object:
+    if isinstance(value, str) and not re.fullmatch(_DEVICE, value):
+        raise ValueError(f"Expected a device such as cpu, cuda or cuda:1, got {quote(value)}.")
     return value
 
 
@@ -243,6 +253,14 @@ class ModelFile(_Keys):
     price: PriceFile = Field(default_factory=lambda: PriceFile(), description="For costs in US dollars.")
     timeout: Positive = Field(default=60.0, description="Seconds an attempt may take.")
     retries: Natural = Field(default=5, description="Attempts after the first one.")
+    device: Annotated[str, BeforeValidator(_a_device)] | None = Field(
+        default=None,
+        description="Of a local model (hf/, st/): cpu, cuda, cuda:1 or mps. Default: the best there is.",
+        json_schema_extra={"pattern": _DEVICE},
+    )
+    dtype: Literal["bfloat16", "float16", "float32"] | None = Field(
+        default=None, description="Number format of a local model's weights (hf/). Default: bfloat16."
+    )
 
 
 Model = Annotated[Annotated[Text, Tag(_TEXT)] | Annotated[ModelFile, Tag(_MAPPING)], Discriminator(_form)]

@@ -108,7 +108,7 @@ def reference(folder, requests):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    weights = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).float().eval()
+    weights = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     out = []
     for request in requests:
         turns = [{"role": role, "content": text} for role, text in request.messages]
@@ -122,9 +122,7 @@ def reference(folder, requests):
 @pytest.mark.model
 def test_batches_write_what_each_request_alone_would(folder):
     """Groups that share a prefix, of other lengths, mixed, in the order of the requests; in float32, to the letter."""
-    model = HFBackend(ModelSpec(f"hf/{folder}"))
-    model.prepare()
-    model._loaded._model.float()
+    model = HFBackend(ModelSpec(f"hf/{folder}", dtype="float32"))
     tails = ["cat", "dog river", "one two three four", "stone stone", "yes no yes no yes", "five", "four one"]
     requests = [ask(tail, system) for tail in tails for system in (None, "cat dog .", "one two three four five river")]
     answers = model.generate(requests)
@@ -146,16 +144,16 @@ def test_a_prefix_that_could_not_be_read_is_read_again(folder, monkeypatch):
     asked = [ask("cat", "one two three"), ask("dog", "one two three")]
     right = [answer.text for answer in model.generate(asked)]
     model.generate([ask("cat", "river"), ask("dog", "river")])  # another prefix takes its place
-    inner = model._loaded._model
+    inner = model._engine._model
     broken = iter([True])
 
     def once(*args, **settings):
         if next(broken, False):
-            raise RuntimeError("out of memory")
+            raise RuntimeError("a wire is loose")
         return inner(*args, **settings)
 
-    monkeypatch.setattr(model._loaded, "_model", once)
-    with pytest.raises(RuntimeError, match="out of memory"):
+    monkeypatch.setattr(model._engine, "_model", once)
+    with pytest.raises(RuntimeError, match="a wire is loose"):
         model.generate(asked)
     assert [answer.text for answer in model.generate(asked)] == right
 
@@ -176,9 +174,7 @@ def test_sliding_windows_shorter_than_the_shared_prefix(tmp_path, folder):
         bos_token_id=0, pad_token_id=0, initializer_range=1.0, layer_types=["sliding_attention", "full_attention"],
     )  # fmt: skip
     Gemma3ForCausalLM(config).save_pretrained(path)
-    model = HFBackend(ModelSpec(f"hf/{path}"))
-    model.prepare()
-    model._loaded._model.float()
+    model = HFBackend(ModelSpec(f"hf/{path}", dtype="float32"))
     asked = [ask(tail, "one two three four five " * 4) for tail in ("cat", "dog river", "stone")]
     assert [answer.text for answer in model.generate(asked)] == reference(path, asked)
 

@@ -16,6 +16,7 @@ from promptopt.program.module import Module
 from promptopt.program.predict import Predict
 from promptopt.task.load import load_task, parse_override, validate
 from promptopt.task.task import Guards, Task
+from promptopt.task.usercode import load_code
 
 SECRET = "hunter2-very-secret"
 PROGRAM = 'program: {input: word, output: antonym, instruction: "Write the opposite."}'
@@ -51,6 +52,18 @@ def test_a_task_as_it_was_written(load, folder: Path) -> None:
     assert task.failures.score == 0.0
     assert task.splits.search.examples[0].target.startswith("a")
     assert SECRET not in repr(task)
+
+
+def test_where_a_local_model_runs_and_in_which_numbers(load) -> None:
+    there = ("task: scripted/echo", "task: {id: scripted/echo, device: cuda:1, dtype: float16}")
+    model = load(there).models["task"]
+    assert (model.device, model.dtype) == ("cuda:1", "float16")
+    proposer = load().models["proposer"]
+    assert (proposer.device, proposer.dtype) == (None, None)
+    for new, words in (("device: gpu", "such as cpu, cuda or cuda:1, got 'gpu'"), ("dtype: int4", "bfloat16")):
+        error = refused(load, ("task: scripted/echo", f"task: {{id: scripted/echo, {new}}}"))
+        assert "task.yaml:" in str(error)
+        assert words in str(error)
 
 
 def test_defaults(folder: Path) -> None:
@@ -439,6 +452,7 @@ def test_the_digest_is_of_what_is_to_be_solved(load, folder: Path) -> None:
         [("metric: exact_match", "metric: {name: exact_match, ignore_case: true}")],
         [("task: scripted/echo", "task: {id: scripted/echo}")],
         [("input: word, target", "input: {word: word}, target")],
+        [("task: scripted/echo", "task: {id: scripted/echo, device: cpu}")],
     ]
     other = [
         [("seed: 0", "seed: 1")],
@@ -446,6 +460,7 @@ def test_the_digest_is_of_what_is_to_be_solved(load, folder: Path) -> None:
         [("exact_match", "{name: exact_match, ignore_case: false}")],
         [("scripted/echo", "scripted/upper")],
         [("temperature: 1", "temperature: 0")],
+        [("task: scripted/echo", "task: {id: scripted/echo, dtype: float32}")],
         [("Write the opposite.", "Write it.")],
         [("seed: 0", "instructions: [x]")],
         [("seed: 0", "failures: {score: exclude}")],
@@ -547,3 +562,13 @@ def test_loading_needs_no_heavy_package(load, folder: Path) -> None:
 def test_every_error_is_one_of_ours(load) -> None:
     with pytest.raises(PromptOptError):
         load(("models:", "modles:"))
+
+
+def test_an_installed_copys_tasks_find_their_programs_in_the_package_beside_them(tmp_path):
+    tasks, programs = tmp_path / "promptopt_tasks", tmp_path / "promptopt_programs"
+    tasks.mkdir()
+    programs.mkdir()
+    (programs / "echo.py").write_text("THING = 1\n")
+    assert load_code("../programs/echo.py:THING", tasks).thing == 1
+    with pytest.raises(ConfigError, match="nothing there"):
+        load_code("../programs/echo.py:THING", tmp_path / "elsewhere")

@@ -53,6 +53,11 @@ def test_the_schema_accepts_what_we_accept_and_refuses_what_we_refuse(load, fold
     assert list(check.iter_errors(data)) == []
     for change in ({"descripton": "x"}, {"seed": "x"}, {"optimizer": "orpo"}, {"metric": "exact"}, {"models": {}}):
         assert list(check.iter_errors({**data, **change})), change
+    for local in ({"device": "gpu"}, {"dtype": "int4"}):
+        assert list(check.iter_errors({**data, "models": {"task": {"id": "hf/x", **local}}})), local
+    assert not list(
+        check.iter_errors({**data, "models": {"task": {"id": "hf/x", "device": "cuda:1", "dtype": "float16"}}})
+    )
     literal = {"models": {"task": {"id": "openai/x", "key": "sk-1"}}}
     assert list(check.iter_errors({**data, **literal}))
     assert list(check.iter_errors({**data, "metric": "mine.py:score"})) == []
