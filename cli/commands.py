@@ -17,6 +17,7 @@ from . import (
     plan,
     render,
     schema,
+    serve,
     show,
     validate,
 )
@@ -41,6 +42,7 @@ COMMANDS = (
     Command("ls", "List optimizers, metrics, backends, tasks or programs.", ls.ls),
     Command("init", "Write a small task to start from.", init.init),
     Command("models", "Local models: ls, pull, path, verify, rm.", models.models),
+    Command("serve", "Serve a local model to several runs, OpenAI-compatible.", serve.serve),
     Command("schema", "The JSON Schema of task files, for editors.", schema.schema),
 )
 

@@ -58,7 +58,7 @@ def fetch_models(task: object, quiet: bool) -> None:
     from promptopt.task.task import Task
 
     assert isinstance(task, Task)
-    names = {spec.name for spec in task.models.values() if spec.provider in ("llamacpp", "hf")}
+    names = {spec.name for spec in task.models.values() if spec.provider in ("llamacpp", "hf", "st")}
     if names:
         from promptopt.lm.store import KNOWN_MODELS
 

@@ -310,7 +310,9 @@ def open_models(task: Task, given: Mapping[str, Backend] | None = None) -> Itera
             if role == "embedder":
                 continue
             # Everything that a backend reads; sampling settings are the door's own.
-            same = repr((spec.id, spec.base_url, spec.key, dict(spec.generate.extra), spec.concurrency, spec.timeout))
+            extra = dict(spec.generate.extra)
+            how = (spec.concurrency, spec.timeout, spec.device, spec.dtype)
+            same = repr((spec.id, spec.base_url, spec.key, extra, *how))
             if role in given:
                 opened[role] = given[role]
             elif same in by_call:
@@ -318,6 +320,11 @@ def open_models(task: Task, given: Mapping[str, Backend] | None = None) -> Itera
             else:
                 opened[role] = by_call[same] = open_model(spec)
                 closing.callback(close, opened[role])
+                if not (hasattr(opened[role], "generate") or hasattr(opened[role], "complete")):
+                    raise ConfigError(
+                        f"models.{role}: {spec.id} makes vectors and writes no text. Take an hf/, llamacpp/ or openai/ "
+                        "model."
+                    )
         yield opened
 
 

@@ -9,7 +9,9 @@ BACKENDS = Registry(
         "openai": "promptopt.lm.openai:OpenAIBackend",
         "llamacpp": "promptopt.lm.llamacpp:LlamaCppBackend",
         "hf": "promptopt.lm.hf:HFBackend",
+        "st": "promptopt.lm.embed:SentenceTransformerBackend",
     },
     "promptopt.lms",
 )
-"""Provider name → a callable that takes a ``ModelSpec`` and returns a ``Generates`` or a ``Completes``."""
+"""Provider name → a callable that takes a ``ModelSpec`` and returns a ``Generates``, a ``Completes`` or, as ``st``, an
+``Embeds``."""

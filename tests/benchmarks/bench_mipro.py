@@ -23,7 +23,6 @@ model and proposer. An arm that is in ``--out`` already is not run again.
 from __future__ import annotations
 
 import argparse
-import collections
 import dataclasses
 import json
 import logging
@@ -59,8 +58,8 @@ ARMS = ["dspy", "dspy-plain", "promptopt"]
 PARTS = {"instructions": {"zero_shot": True}, "exemplars": {"instructions": 1}, "promptopt": {}}
 
 
-def load(name, seed, url, optimizer):
-    model = {"id": "openai/task", "base_url": url, "concurrency": 64}
+def load(name, seed, url, model, optimizer):
+    model = {"id": f"openai/{model}", "base_url": url, "concurrency": 64}
     task = load_task(
         promptopt_tasks.path(name),
         overrides={
@@ -71,21 +70,21 @@ def load(name, seed, url, optimizer):
             "cache": "run",
             "optimizer": optimizer,
             **{f"models.task.{key}": value for key, value in model.items()},
-            **{f"models.proposer.{key}": value for key, value in {**model, "id": "openai/proposer"}.items()},
+            **{f"models.proposer.{key}": value for key, value in model.items()},
         },
     )
     assert len(task.program.predictors()) == 1, f"{name} has several predictors"
     return task
 
 
-class Counter(BaseCallback):
-    """Counts calls by model. MIPROv2 switches the history off where it proposes; nothing is cached there."""
+class Proposals(BaseCallback):
+    """Counts calls of the proposer, which alone has no cache. MIPROv2 keeps no history where it proposes."""
 
     def __init__(self):
-        self.calls = collections.Counter()
+        self.calls = 0
 
     def on_lm_start(self, call_id, instance, inputs):
-        self.calls[instance.model] += 1
+        self.calls += not instance.cache
 
 
 def model(name, url, most, cache):
@@ -163,7 +162,7 @@ def examples(task, split):
 
 
 def run_dspy(task, seed, url, plain):
-    predict = predictor(task)
+    predict, name = predictor(task), task.models["task"].name
     names = [field.name for field in predict.signature.outputs]
 
     def metric(gold, said, trace=None):
@@ -172,13 +171,13 @@ def run_dspy(task, seed, url, plain):
         answer = Prediction({"all": outputs} if len(names) > 1 else outputs)
         return judged(task.metric, gold.ours, answer).value
 
-    counter = Counter()
+    proposals = Proposals()
     reply = task.models["task"].generate.max_tokens if plain else REPLY
-    lms = [model("task", url, reply, cache=True), model("proposer", url, PROPOSAL, cache=False)]
+    lms = [model(name, url, reply, cache=True), model(name, url, PROPOSAL, cache=False)]
     made = signature(predict)
     student = dspy.Predict(made)
     adapter = Plain(predict) if plain else dspy.ChatAdapter()
-    with dspy.context(lm=lms[0], adapter=adapter, callbacks=[counter]):
+    with dspy.context(lm=lms[0], adapter=adapter, callbacks=[proposals]):
         optimizer = dspy.MIPROv2(
             metric=metric, prompt_model=lms[1], task_model=lms[0], auto="light", seed=seed or 9, num_threads=64
         )
@@ -187,7 +186,7 @@ def run_dspy(task, seed, url, plain):
             trainset=list(examples(task, task.splits.demos.examples)),
             valset=list(examples(task, [*task.splits.search.examples, *task.splits.confirm.examples])),
         )
-        calls = [paid(lms[0]), counter.calls[lms[1].model]]
+        calls = [paid(lms[0]), proposals.calls]
         test = list(examples(task, task.splits.test.examples))
         score = dspy.Evaluate(devset=test, metric=metric, num_threads=64, max_errors=10**6)
         found = {"test": [float(score) for *_, score in score(best).results]}
@@ -281,6 +280,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("url")
     parser.add_argument("tasks", nargs="*", default=TASKS)
+    parser.add_argument("--model", default="qwen2.5-coder-0.5b-instruct", help="as the server names it")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("mipro.jsonl"))
     parser.add_argument("--calls", type=int, default=270, help="ours, all in all")
@@ -299,7 +299,7 @@ def main():
                 if (arm, name, seed) in done:
                     continue
                 optimizer = {**json.loads(given.optimizer), **PARTS.get(arm, {})}
-                task, began = load(name, seed, given.url, optimizer), time.perf_counter()
+                task, began = load(name, seed, given.url, given.model, optimizer), time.perf_counter()
                 found = {"arm": arm, "task": name, "seed": seed, **run(arm, task, seed, given.url, given.calls)}
                 found["seconds"] = round(time.perf_counter() - began)
                 done[arm, name, seed] = found

@@ -2,7 +2,11 @@
 
 from dataclasses import replace
 
+import pytest
+
+from promptopt import api
 from promptopt.api import folder_of, open_doors, open_models, optimize, plan, render
+from promptopt.errors import ConfigError
 from promptopt.lm.meter import Meter
 from promptopt.lm.spec import Generate, ModelSpec
 from promptopt.program.params import Origin
@@ -82,3 +86,18 @@ def test_a_small_budget_sends_fewer_to_the_final_and_searches_more(tmp_path):
         assert result.winner.text("instruction") == "best"
         found[calls] = (len(result.finalists) - 1, made.cells["confirm"] // 20 - 1)
     assert found == {121: (1, 1), 220: (3, 3)}
+
+
+def test_a_model_that_writes_nothing_is_refused_where_text_is_wanted(monkeypatch):
+    class Vectors:
+        digest = "vectors"
+
+        def close(self):
+            closed.append(self)
+
+    closed = []
+    task, _ = toy(lambda _: 0.5)
+    monkeypatch.setattr(api, "open_model", lambda spec: Vectors())
+    with pytest.raises(ConfigError, match="writes no text"), api.open_models(task):
+        pass
+    assert len(closed) == 1
