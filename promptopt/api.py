@@ -387,8 +387,11 @@ def _identity(task: Task, settings: Optimizer, name: str, limits: Limits, start:
 def _digest(task: Task) -> str:
     """For tasks made in Python: everything that a result depends on and that can be written down."""
     examples = [[part.name, [[e.id, dict(e.inputs), e.target] for e in part.examples]] for part in _splits(task)]
-    program = [type(task.program).__qualname__, task.program.default().to_json()]
-    models = {role: [spec.id, spec.base_url, _plain(spec.generate)] for role, spec in task.models.items()}
+    program = [task.program.digest(), task.program.default().to_json()]
+    models = {
+        role: [spec.id, spec.base_url, _plain(spec.generate), *([spec.dtype] if spec.dtype else [])]
+        for role, spec in task.models.items()
+    }
     return jsonio.digest([examples, program, repr(task.metric), models, list(task.instructions)])
 
 

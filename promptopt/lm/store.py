@@ -373,9 +373,12 @@ class Store:
         if not self.folder.exists():
             return 0
         with _writing(self.folder), self._lock(model, None):
-            freed = _size(self._target(model)) + _size(self._partial(model))
+            # What was made of it (lm/converted.py) goes with it.
+            rest = [self._partial(model), *(self.folder / "converted").glob(f"{model.sha256[:16]}-*")]
+            freed = _size(self._target(model)) + sum(_size(path) for path in rest)
             self._discard(model)
-            _delete(self._partial(model))
+            for path in rest:
+                _delete(path)
         return freed
 
     def digest(self, path: Path) -> str:

