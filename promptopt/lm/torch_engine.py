@@ -131,7 +131,7 @@ class Engine:
             raise ConfigError("float16 is for GPUs, and there is none. On a CPU take bfloat16 or float32.")
         tokenizer, model = _loaded(path, getattr(torch, dtype), converted)
         self.tokens = Tokens(tokenizer)
-        self._model = model.to(self.device).eval()
+        self._model = model.to(self.device).eval()  # torch's word for: no dropout
         config = model.config.get_text_config()
         ends = model.generation_config.eos_token_id
         self._ends = ({*(ends if isinstance(ends, list) else [ends])} | self.tokens.ends()) - {None}

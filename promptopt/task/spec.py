@@ -255,7 +255,7 @@ class ModelFile(_Keys):
     retries: Natural = Field(default=5, description="Attempts after the first one.")
     device: Annotated[str, BeforeValidator(_a_device)] | None = Field(
         default=None,
-        description="Of a local model (hf/, st/): cpu, cuda, cuda:1 or mps. Default: the best there is.",
+        description="Of a local model (hf/, st/): cpu, cuda or cuda:1; for st/ also mps. Default: the best there is.",
         json_schema_extra={"pattern": _DEVICE},
     )
     dtype: Literal["bfloat16", "float16", "float32"] | None = Field(

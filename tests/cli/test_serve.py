@@ -56,6 +56,17 @@ def ask(url, text, token=None):
         return json.load(reply)["choices"][0]["message"]["content"]
 
 
+def asking(url, text):
+    """A client in a process of its own, whose output is the answer."""
+    program = f"""
+import sys
+sys.path.insert(0, {os.path.dirname(__file__)!r})
+from test_serve import ask
+print(ask({url!r}, {text!r}))
+"""
+    return subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
 def url_of(process):
     line = process.stdout.readline()
     found = re.search(r"http://127\.0\.0\.1:\d+/v1", line)
@@ -78,10 +89,7 @@ def test_it_says_how_to_use_it_and_stops_with_0(number):
 def test_what_is_in_flight_is_finished():
     with started() as process:
         _, url = url_of(process)
-        client = subprocess.Popen(
-            [sys.executable, "-c", f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})\n"
-             f"from test_serve import ask; print(ask({url!r}, 'sleep 1'))"], stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+        client = asking(url, "sleep 1")
         assert process.stdout.readline() == "asleep\n"
         process.send_signal(signal.SIGTERM)
         assert client.communicate(timeout=30)[0] == "SLEEP 1\n"
@@ -91,10 +99,7 @@ def test_what_is_in_flight_is_finished():
 def test_a_model_that_does_not_end_is_left_behind_when_told_again():
     with started() as process:
         _, url = url_of(process)
-        client = subprocess.Popen(
-            [sys.executable, "-c", f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})\n"
-             f"from test_serve import ask; ask({url!r}, 'sleep 600')"], stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+        client = asking(url, "sleep 600")
         assert process.stdout.readline() == "asleep\n"
         process.send_signal(signal.SIGTERM)
         time.sleep(0.3)
