@@ -35,6 +35,8 @@ def render(
         for role, text in request.messages:
             out.print(f"[{role}]", style="bold")
             out.print(safe(text, lines=True), soft_wrap=True)
+        if request.choose:
+            out.print(f"(the likeliest of {safe(request.choose)}; nothing is written)", style="dim")
         if request.constraint is not None:
             held = request.constraint.choices or request.constraint.schema
             out.print(f"(held to {safe(held)} where the backend can)", style="dim")

@@ -102,7 +102,12 @@ def _facts(result: Mapping[str, Any], about: Mapping[str, Any]) -> Iterator[tupl
         yield "dropped", "before paying: " + ", ".join(f"{count:,} {safe(reason)}" for reason, count in most_first)
     if result["failures"]:
         yield "failures", _counts(result["failures"])
-    if result["constrained"] is not None:
+    for path, mode in result.get("modes", {}).items():
+        yield (
+            "answers",
+            f"{safe(path) or 'the predictor'} chose by {safe(mode)}: log-probabilities, nothing was written",
+        )
+    if result["constrained"] is not None and not result.get("modes"):
         yield "constrained", f"{result['constrained']:.0%} of answers with choices were held to them while decoding"
     yield "search ended", safe(result["stopped"])
     yield "folder", safe(result["folder"], lines=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from promptopt import ModelSpec, Module, Predict, Prediction, ScriptedLM, Session, open_model
+from promptopt import Mode, ModelSpec, Module, Predict, Prediction, ScriptedLM, Session, open_model
 
 
 class Classify(Module):
@@ -23,6 +23,7 @@ class Classify(Module):
         input: name of the input field.
         output: name of the output field.
         instruction: what the model is told.
+        mode: ``generate``: the model writes the label; ``score``: the label it finds most likely (``Predict``).
     """
 
     def __init__(
@@ -31,8 +32,9 @@ class Classify(Module):
         input: str = "text",
         output: str = "label",
         instruction: str = "Decide which label fits.",
+        mode: Mode = "generate",
     ) -> None:
-        self.label = Predict(f"{input} -> {output}: {'|'.join(labels)}", instruction=instruction)
+        self.label = Predict(f"{input} -> {output}: {'|'.join(labels)}", instruction=instruction, mode=mode)
 
     def forward(self, **inputs: str) -> Prediction:
         """One call."""

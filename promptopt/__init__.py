@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from promptopt.lm.spec import ModelSpec
     from promptopt.metrics import METRICS
     from promptopt.optimizers import OPTIMIZERS
+    from promptopt.program.likeliest import Mode
     from promptopt.program.module import Module
     from promptopt.program.params import Candidate, Exemplar
     from promptopt.program.predict import Predict
@@ -39,6 +40,7 @@ _HOMES = {
     "Failure": "records",
     "Input": "program.signature",
     "Interval": "evaluate.stats",
+    "Mode": "program.likeliest",
     "ModelSpec": "lm.spec",
     "Limits": "search.budget",
     "Module": "program.module",

@@ -18,11 +18,13 @@ from promptopt.evaluate.stats import Interval
 from promptopt.lm.base import Request
 from promptopt.lm.cache import CompletionStore, default_cache_path
 from promptopt.lm.calls import Backend, Session
+from promptopt.lm.capabilities import ScoreRequest
+from promptopt.lm.choose import scores
 from promptopt.lm.coalesce import Coalesced
 from promptopt.lm.door import Door, close
 from promptopt.lm.meter import Gate, Inner, Meter
 from promptopt.lm.models import open_model
-from promptopt.lm.scripted import ScriptedLM
+from promptopt.lm.scripted import ScriptedScorer
 from promptopt.lm.spec import ModelSpec
 from promptopt.optimizers import OPTIMIZERS
 from promptopt.program.params import Candidate
@@ -285,8 +287,12 @@ def render(task: Task | str | Path, candidate: Candidate | None = None, number: 
         seen.append(request)
         return request.constraint.choices[0] if request.constraint and request.constraint.choices else "…"
 
+    def choose(request: ScoreRequest) -> list[float]:
+        seen.append(Request(request.messages, choose=request.continuations))
+        return [-float(i) for i in range(len(request.continuations))]
+
     bound = task.program.bind(candidate or task.program.default())
-    with Session({"task": Door(ScriptedLM(reply), task.models["task"])}), contextlib.suppress(CallError):
+    with Session({"task": Door(ScriptedScorer(reply, choose), task.models["task"])}), contextlib.suppress(CallError):
         bound(**examples[number].inputs)
     return seen
 
@@ -325,6 +331,7 @@ def open_models(task: Task, given: Mapping[str, Backend] | None = None) -> Itera
                         f"models.{role}: {spec.id} makes vectors and writes no text. Take an hf/, llamacpp/ or openai/ "
                         "model."
                     )
+        _check_modes(task, opened)
         yield opened
 
 
@@ -347,6 +354,19 @@ def open_doors(
             if isinstance(bottom, Coalesced):
                 bottom.close()
         store.close()
+
+
+def _check_modes(task: Task, models: Mapping[str, Backend]) -> None:
+    """Refuse before anything is spent what every call would refuse."""
+    for path, predictor in task.program.predictors().items():
+        role = predictor.role if predictor.role in models else "task"
+        if predictor.mode != "generate" and role in models and not scores(models[role]):
+            who = f"predictor {path!r} has" if path else "the program has"
+            model = task.models.get(role, task.models["task"]).id
+            raise ConfigError(
+                f"{task.name}: {who} mode: {predictor.mode}, and {model} cannot say how likely given texts are. "
+                "Use mode: generate, or a model that scores: hf/…, llamacpp/…, or openai/… with logprobs."
+            )
 
 
 def _optimizer(task: Task, chosen: Optimizer | str | None) -> tuple[Optimizer, str]:

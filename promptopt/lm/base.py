@@ -7,6 +7,7 @@ wrapper with one job and this one seam: ``async complete(request) -> Completion`
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -44,6 +45,10 @@ class Request:
         seed: for sampling; None when greedy.
         constraint: what the reply must look like.
         replicate: 0, 1, 2 …: the how-manieth answer to the same question; part of the cache key.
+        top_logprobs: also tell the log-probability of each token written, and of so many of the likeliest in its place;
+            0: of the token alone; None: of none.
+        choose: nothing is written: the reply is the likeliest of these texts. Such a request has messages alone beside
+            it, and needs a model that can score (``Door.scores``).
     """
 
     messages: tuple[Message, ...]
@@ -53,6 +58,8 @@ class Request:
     seed: int | None = None
     constraint: Constraint | None = None
     replicate: int = 0
+    top_logprobs: int | None = None
+    choose: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The canonical form that cache keys are made of."""
@@ -69,12 +76,40 @@ class Request:
             out["constraint"] = {"choices": self.constraint.choices, "schema": self.constraint.schema}
         if self.replicate:
             out["replicate"] = self.replicate
+        if self.top_logprobs is not None:
+            out["top_logprobs"] = self.top_logprobs
+        if self.choose:
+            out["choose"] = self.choose
         return out
 
     @property
     def prompt_bytes(self) -> int:
-        """UTF-8 bytes of all messages."""
-        return sum(len(text.encode()) for _, text in self.messages)
+        """UTF-8 bytes of all messages, and of what there is to choose from."""
+        return sum(len(text.encode()) for _, text in self.messages) + sum(len(text.encode()) for text in self.choose)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One token of a reply.
+
+    Args:
+        text: what it says; empty for part of a character.
+        logprob: natural logarithm of its probability, before temperature and constraints.
+        top: the likeliest in its place as (text, logprob), from the first on; the token itself may not be among them.
+    """
+
+    text: str
+    logprob: float
+    top: tuple[tuple[str, float], ...] = ()
+
+    def to_json(self) -> list[Any]:
+        """As written to disk."""
+        return [self.text, _finite(self.logprob), [[text, _finite(value)] for text, value in self.top]]
+
+    @classmethod
+    def from_json(cls, data: Sequence[Any]) -> Token:
+        """The inverse of ``to_json``."""
+        return cls(data[0], _or_never(data[1]), tuple((text, _or_never(value)) for text, value in data[2]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +124,10 @@ class Completion:
         cached: whether it came from our cache (never written to disk: what is read from there is cached).
         seconds: time of the attempt that answered; 0.0 from the cache.
         key: names the request, where completions are recorded; not part of the record itself.
+        tokens: of ``text``, where ``Request.top_logprobs`` asked for them.
+        scores: log-probability of each of ``Request.choose`` (natural logarithm, the sum over its tokens). -inf: known
+            only to be less likely than all that have a number.
+        lengths: tokens of each of ``Request.choose``; 0: ``scores`` has the probability of its first token alone.
     """
 
     text: str
@@ -98,19 +137,34 @@ class Completion:
     cached: bool = False
     seconds: float = 0.0
     key: str = ""
+    tokens: tuple[Token, ...] = ()
+    scores: tuple[float, ...] = ()
+    lengths: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As written to disk."""
         out: dict[str, Any] = {"text": self.text, "usage": self.usage.to_json(), "finish": self.finish}
         if self.constrained:
             out["constrained"] = True
+        if self.tokens:
+            out["tokens"] = [token.to_json() for token in self.tokens]
+        if self.scores:
+            out["scores"], out["lengths"] = [_finite(value) for value in self.scores], list(self.lengths)
         return out
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Completion:
         """The inverse of ``to_json``; the result says ``cached``."""
-        usage = Usage.from_json(data["usage"])
-        return cls(data["text"], usage, data["finish"], bool(data.get("constrained")), cached=True)
+        return cls(
+            data["text"],
+            Usage.from_json(data["usage"]),
+            data["finish"],
+            bool(data.get("constrained")),
+            cached=True,
+            tokens=tuple(Token.from_json(token) for token in data.get("tokens", ())),
+            scores=tuple(_or_never(value) for value in data.get("scores", ())),
+            lengths=tuple(data.get("lengths", ())),
+        )
 
 
 @runtime_checkable
@@ -167,6 +221,14 @@ class RetryableError(CallError):
         super().__init__(failure)
         self.after = after
         self.billed = billed
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None  # JSON has no infinity
+
+
+def _or_never(value: float | None) -> float:
+    return -math.inf if value is None else float(value)
 
 
 def failed(kind: FailureKind, message: str, reply: str | None = None) -> CallError:

@@ -125,7 +125,7 @@ def complete(request: Request, role: str = "task") -> Completion:
         tally.add(role, completion.usage)
         if completion.key and completion.usage.calls:
             tally.calls.append(completion.key)
-        if request.constraint is not None:
+        if request.constraint is not None or request.choose:
             tally.constrained = completion.constrained and tally.constrained is not False
     return completion
 

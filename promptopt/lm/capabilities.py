@@ -47,8 +47,9 @@ class Scored:
 
     Args:
         logprobs: one for each continuation: the sum over its tokens, each given all before it. What ends a reply (an
-            end-of-turn token) is not counted.
-        tokens: how many tokens each continuation has.
+            end-of-turn token) is not counted. -inf: only known to be less likely than all that have a number.
+        tokens: how many tokens each continuation has; 0: its log-probability is that of its first token alone, which
+            is all that the server shows.
         usage: what it cost; ``prompt_tokens`` are context and continuations, ``cached_tokens`` those that were shared
             with another request and read once.
     """
@@ -66,6 +67,21 @@ class Scores(Protocol):
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Scored | Failure]:
         """Scores in the order of the requests."""
+        ...
+
+
+@runtime_checkable
+class ScoresOne(Protocol):
+    """A backend that says how likely given texts are, one context at a time, on our event loop."""
+
+    digest: str
+
+    async def score_one(self, request: ScoreRequest) -> Scored:
+        """The scores of one context.
+
+        Raises:
+            CallError: with the cause, also that the model cannot tell; ``RetryableError`` when asking again may help.
+        """
         ...
 
 

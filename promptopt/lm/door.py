@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from promptopt import jsonio
+from promptopt.errors import ConfigError
+from promptopt.lm import choose
 from promptopt.lm.base import Completes, Completion, Generates, Request
 from promptopt.lm.cache import Cached, CompletionStore
 from promptopt.lm.coalesce import Coalesced
@@ -51,10 +53,11 @@ class Door:
         self.role = role
         self.backend = backend
         self.constrains = backend.constrains
+        self.scores = choose.scores(backend)
         self.concurrency = min(spec.concurrency or backend.max_batch, backend.max_batch)
         extra = dict(spec.generate.extra)
         self.digest = jsonio.digest([backend.digest, extra]) if extra else backend.digest
-        self.bottom: Inner = shared or (Coalesced(backend) if isinstance(backend, Generates) else backend)
+        self.bottom: Inner = shared or _bottom(backend, self.scores)
         self._generate: Generate = spec.generate
         gate = gate or Unlimited()
         chain: Inner = Budgeted(self.bottom, gate, role, spec.price)
@@ -80,11 +83,18 @@ class Door:
             CallError: the call failed for good.
             BudgetExhaustedError: it does not fit into the budget.
             StorageError: the answer could not be recorded.
+            ConfigError: the request chooses, and the model cannot score.
         """
         return await self._chain.complete(self.filled(request))
 
     def filled(self, request: Request) -> Request:
-        """The request with the model's own settings where it leaves them open."""
+        """The request with the model's own settings where it leaves them open.
+
+        Raises:
+            ConfigError: it chooses, and the model cannot score, or it has settings beside its messages.
+        """
+        if request.choose:
+            return self._choosing(request)
         own = self._generate
         return replace(
             request,
@@ -92,6 +102,23 @@ class Door:
             temperature=own.temperature if request.temperature is None else request.temperature,
             stop=request.stop or own.stop,
         )
+
+    def _choosing(self, request: Request) -> Request:
+        if not self.scores:
+            raise ConfigError(
+                f"{self.spec.id} cannot say how likely given texts are, which choosing among {len(request.choose)} of "
+                "them needs. Use mode: generate, or a model that scores: hf/…, llamacpp/…, or openai/… with logprobs."
+            )
+        if request != Request(request.messages, choose=request.choose):
+            raise ConfigError("A request that chooses has messages alone beside it: nothing is written.")
+        # Settings of writing change nothing here, so they are kept out of the cache key. A server writes one token.
+        return replace(request, max_tokens=1, temperature=0.0)
+
+
+def _bottom(backend: Generates | Completes, scores: bool) -> Inner:
+    if isinstance(backend, Generates):
+        return Coalesced(choose.ChoosingBatches(backend) if scores else backend)
+    return choose.ChoosingCalls(backend) if scores else backend
 
 
 def close(backend: Generates | Completes) -> None:

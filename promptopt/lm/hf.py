@@ -288,7 +288,8 @@ class HFBackend:
             )
         seed = request.seed if request.seed is not None else int(jsonio.digest(request.to_json())[:15], 16)
         temperature = own.temperature if request.temperature is None else request.temperature
-        return _Ask(place, ids, Draft(most, temperature, seed, tuple(t for t in request.stop or own.stop if t)))
+        stop = tuple(text for text in request.stop or own.stop if text)
+        return _Ask(place, ids, Draft(most, temperature, seed, stop, request.top_logprobs))
 
     def _write_group(self, engine: Engine, group: list[_Ask], answers: dict[int, Completion | Failure]) -> None:
         """Answer requests that share everything before the last message."""
@@ -410,7 +411,7 @@ class _Ask:
     def completion(self, engine: Engine, cached: int, soft: int = 0) -> Completion:
         """Its answer, once it is written."""
         usage = Usage(1, soft + len(self.ids), len(self.draft.written), cached)
-        return Completion(engine.reply(self.draft), usage, self.draft.finish)
+        return Completion(engine.reply(self.draft), usage, self.draft.finish, tokens=engine.told(self.draft))
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,8 @@ from typing import Any
 
 from promptopt import jsonio
 from promptopt.errors import CallError, ConfigError, ModelUnavailableError
-from promptopt.lm.base import Completion, Constraint, Request, RetryableError, failed
+from promptopt.lm.base import Completion, Constraint, Request, RetryableError, Token, failed
+from promptopt.lm.capabilities import Scored, ScoreRequest
 from promptopt.lm.spec import ModelSpec
 from promptopt.lm.store import Progress, Store
 from promptopt.records import Failure, Usage
@@ -42,6 +43,7 @@ from promptopt.records import Failure, Usage
 _SLOTS = 4
 _CONTEXT = 4096
 _MOST_THREADS = 16
+_LIKELIEST = 100  # more cost time: they are written as JSON
 _RANDOM_SEED = 0xFFFFFFFF  # the one value that llama.cpp takes as "any"
 
 # Written out, so that neither a new version of the library nor a model file changes what a recorded answer means.
@@ -50,7 +52,9 @@ _FORMAT = 1
 
 
 class LlamaCppBackend:
-    """A GGUF model in this process. Implements ``Completes``; weights load at the first call, or by ``prepare``.
+    """A GGUF model in this process. Implements ``Completes`` and ``ScoresOne``.
+
+    Weights load at the first call, or by ``prepare``.
 
     ``ModelSpec.timeout`` does not apply: the model cannot be unreachable, and a slow machine should be slow, not wrong.
     Environment: ``PROMPTOPT_THREADS`` (default: the cores this process may use) and ``PROMPTOPT_CONTEXT`` (tokens of
@@ -130,6 +134,27 @@ class LlamaCppBackend:
         finally:
             gone.set()  # cancelled: the slot is free again after its next token
 
+    async def score_one(self, request: ScoreRequest) -> Scored:
+        """How likely the continuations of a conversation are.
+
+        A text that is one token, and among the likeliest, is read off one call. For any other one, decoding is held to
+        it by a grammar, and the log-probabilities of its tokens, taken before the grammar, are added up; then it is
+        split into tokens as the model likes best while it writes, which may differ from how a tokenizer splits it.
+
+        Raises:
+            CallError: the model refuses the request, or it has a text instead of messages.
+            ModelUnavailableError: the model cannot be fetched or loaded.
+        """
+        if not request.messages:
+            raise failed("request", "llamacpp/ scores what follows messages. After a plain text, hf/ does.")
+        if not request.continuations or not all(request.continuations):
+            raise failed("request", "Expected continuations, none empty, got an empty one or none at all.")
+        gone = threading.Event()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self._score, request, gone)
+        finally:
+            gone.set()
+
     async def aclose(self) -> None:
         """Stop what is being answered, and free the model."""
         self._closed = True
@@ -180,7 +205,29 @@ class LlamaCppBackend:
             raise failed("request", f"llama.cpp refuses the request: {error}") from error
         except RuntimeError as error:
             raise RetryableError(Failure("server", f"llama.cpp failed: {error}")) from error
-        return reply.completion(request.constraint is not None, time.perf_counter() - began)
+        return reply.completion(request, time.perf_counter() - began)
+
+    def _score(self, request: ScoreRequest, gone: threading.Event) -> Scored:
+        first = self._answer(Request(request.messages, 1, 0.0, top_logprobs=_LIKELIEST), gone)
+        # Two tokens may say the same: the likelier is the one that would be written.
+        likeliest = dict(reversed(first.tokens[0].top)) if first.tokens else {}
+        logprobs, lengths = [], []
+        for text in request.continuations:
+            if text in likeliest:
+                logprobs.append(likeliest[text])
+                lengths.append(1)
+                continue
+            # No token is shorter than a byte, and one more ends the reply.
+            most = len(text.encode()) + 1
+            forced = self._answer(
+                Request(request.messages, most, 0.0, constraint=Constraint((text,)), top_logprobs=0), gone
+            )
+            if forced.text != text:
+                raise failed("server", f"llama.cpp was held to {text!r} and wrote {forced.text!r}.", forced.text)
+            logprobs.append(sum(token.logprob for token in forced.tokens))
+            lengths.append(len(forced.tokens))
+        read, usage = first.usage.prompt_tokens + sum(lengths), first.usage
+        return Scored(tuple(logprobs), tuple(lengths), Usage(1, read, 0, usage.cached_tokens))
 
     def _body(self, request: Request) -> dict[str, Any]:
         own = self._spec.generate
@@ -198,6 +245,10 @@ class LlamaCppBackend:
             body["stop"] = stop
         if request.constraint is not None:
             body.update(_constraint(request.constraint))
+        if request.top_logprobs is not None:
+            body["logprobs"] = True
+            # With 0 it would tell of none at all; the further one is left out of what we give.
+            body["top_logprobs"] = max(1, request.top_logprobs)
         return body
 
 
@@ -210,6 +261,7 @@ class _Reply:
         self._finish: str | None = None
         self._usage: dict[str, Any] = {}
         self._error: dict[str, Any] | None = None
+        self._tokens: list[dict[str, Any]] = []
 
     def hear(self, event: dict[str, Any]) -> bool:
         """Take one event; True ends the reply. Called from C++: whatever it raised would be lost."""
@@ -220,11 +272,12 @@ class _Reply:
         for choice in event.get("choices") or ():
             self._texts.append((choice.get("delta") or {}).get("content") or "")
             self._finish = choice.get("finish_reason") or self._finish
+            self._tokens += (choice.get("logprobs") or {}).get("content") or ()
         self._usage = event.get("usage") or self._usage
         return bool(self._left())
 
-    def completion(self, constrained: bool, seconds: float) -> Completion:
-        """The whole reply.
+    def completion(self, request: Request, seconds: float) -> Completion:
+        """The whole reply to a request.
 
         Raises:
             CallError: the model gave none.
@@ -243,7 +296,16 @@ class _Reply:
             raise RetryableError(Failure("server", "llama.cpp ended the reply before its end.", text or None))
         cached = (self._usage.get("prompt_tokens_details") or {}).get("cached_tokens", 0)
         usage = Usage(1, self._usage.get("prompt_tokens", 0), self._usage.get("completion_tokens", 0), cached)
-        return Completion(text, usage, self._finish, constrained, seconds=seconds)
+        tokens: tuple[Token, ...] = ()
+        if (top := request.top_logprobs) is not None:
+            tokens = tuple(_token(told, top) for told in self._tokens)
+        constrained = request.constraint is not None
+        return Completion(text, usage, self._finish, constrained, seconds=seconds, tokens=tokens)
+
+
+def _token(told: dict[str, Any], top: int) -> Token:
+    others = [(other["token"], other["logprob"]) for other in told["top_logprobs"][:top]]
+    return Token(told["token"], told["logprob"], tuple(others))
 
 
 def _seed(request: Request) -> int:

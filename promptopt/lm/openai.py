@@ -18,8 +18,10 @@ from typing import Any, Literal, NoReturn
 import orjson
 
 from promptopt import jsonio
-from promptopt.errors import ConfigError, ModelUnavailableError, did_you_mean
-from promptopt.lm.base import Completion, Constraint, Request, RetryableError, failed
+from promptopt.errors import CallError, ConfigError, ModelUnavailableError, did_you_mean
+from promptopt.lm.base import Completion, Constraint, Request, RetryableError, Token, failed
+from promptopt.lm.capabilities import Scored, ScoreRequest
+from promptopt.lm.first_token import first_token_scores
 from promptopt.lm.spec import ModelSpec
 from promptopt.records import Failure, FailureKind, Usage
 
@@ -42,7 +44,10 @@ _SAID = 500
 _KEEP_ALIVE = 4.0
 _BYTES_A_TOKEN = 3
 _CHOICES: tuple[Choices, ...] = ("guided_choice", "structured_outputs", "grammar")
-_OURS = frozenset({"model", "messages", "stream", "n", "temperature", "max_tokens", "stop", "seed"})
+_OURS = frozenset(
+    {"model", "messages", "stream", "n", "temperature", "max_tokens", "stop", "seed", "logprobs", "top_logprobs"}
+)
+_LIKELIEST = 20  # what OpenAI gives at most, and vLLM unless it is told otherwise
 # Cannot be waited out, whatever the status says.
 _NO_USE_WAITING = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 
@@ -96,6 +101,7 @@ class OpenAIBackend:
         self._seconds = spec.timeout
         self._timeout = aiohttp.ClientTimeout(total=spec.timeout)
         self._url = URL(f"{self._base}/chat/completions")
+        self._is_ours: bool | None = None
         self._proxy = _proxy(self._base)
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -112,13 +118,69 @@ class OpenAIBackend:
         most = self._most
         data = self._body(request, most)
         began = time.perf_counter()
+        reply = await self._sent(self._url, data, most)
+        return self._completion(reply, request, time.perf_counter() - began)
+
+    async def score_one(self, request: ScoreRequest) -> Scored:
+        """How likely the continuations of a conversation are.
+
+        A server of promptopt scores them (``POST /v1/score``). Any other one is asked for the first token of a reply
+        with the log-probabilities of the 20 likeliest, by one call: see ``first_token_scores`` for what that can tell.
+
+        Raises:
+            CallError: with the cause: also that the server shows no log-probabilities, or none that tells these texts
+                apart; ``RetryableError`` when asking again may help.
+        """
+        if not request.messages:
+            raise failed("request", f"{self._named} scores what follows messages. After a plain text, hf/ does.")
+        if not request.continuations or not all(request.continuations):
+            raise failed("request", "Expected continuations, none empty, got an empty one or none at all.")
+        if self._is_ours is None:
+            self._is_ours = await self._look()
+        if self._is_ours:
+            asked = {
+                "model": self._model,
+                "messages": [{"role": role, "content": text} for role, text in request.messages],
+                "continuations": request.continuations,
+            }
+            return self._scored(await self._sent(URL(f"{self._base}/score"), orjson.dumps(asked)), request)
+        reply = await self.complete(Request(request.messages, 1, 0.0, top_logprobs=_LIKELIEST))
+        top = reply.tokens[0].top if reply.tokens else ()
+        logprobs, tokens = first_token_scores(request.continuations, top)
+        return Scored(logprobs, tokens, reply.usage)
+
+    async def _look(self) -> bool:
+        """Whether the server is promptopt's, which scores whole texts."""
         try:
-            async with self._open().post(self._url, data=data, allow_redirects=False, proxy=self._proxy) as response:
+            listed = await self._sent(URL(f"{self._base}/models"))
+        except RetryableError:
+            raise
+        except CallError:  # it lists no models, so it is some other server
+            return False
+        models = listed.get("data")
+        return isinstance(models, list) and any(
+            isinstance(model, dict)
+            and model.get("owned_by") == "promptopt"
+            and isinstance(model.get("can"), list)
+            and "score" in model["can"]
+            for model in models
+        )
+
+    async def _sent(self, url: URL, data: bytes | None = None, most: str = "") -> dict[str, Any]:
+        """The JSON object that the server answers; without data it is only asked.
+
+        Raises:
+            CallError: with the cause; ``RetryableError`` when asking again may help.
+        """
+        how: Any = {"allow_redirects": False, "proxy": self._proxy}
+        session = self._open()
+        try:
+            async with session.get(url, **how) if data is None else session.post(url, data=data, **how) as response:
                 ok = 200 <= response.status < 300
                 body = await self._read(response, _LONGEST_REPLY if ok else _LONGEST_ERROR)
                 if not ok:
                     self._refused(response, body or b"", most)
-                return self._completion(response, body, request, time.perf_counter() - began)
+                return self._object(response, body)
         # aiohttp's errors are cut off from ours: some show the request's headers, which hold the key.
         except TimeoutError as error:
             connected = not isinstance(error, aiohttp.ConnectionTimeoutError)
@@ -173,6 +235,8 @@ class OpenAIBackend:
             body["stop"] = request.stop
         if request.seed is not None:
             body["seed"] = request.seed
+        if request.top_logprobs is not None:
+            body["logprobs"], body["top_logprobs"] = True, request.top_logprobs
         if request.constraint is not None:
             self._constrain(body, request.constraint)
         body.update(self._extra)
@@ -216,9 +280,7 @@ class OpenAIBackend:
             return None
         return b"".join(parts)
 
-    def _completion(
-        self, response: aiohttp.ClientResponse, body: bytes | None, request: Request, seconds: float
-    ) -> Completion:
+    def _object(self, response: aiohttp.ClientResponse, body: bytes | None) -> dict[str, Any]:
         if body is None:
             raise self._again("protocol", f"expected a reply under {_LONGEST_REPLY / 1e6:.0f} MB, got a longer one")
         kind = response.content_type
@@ -230,8 +292,25 @@ class OpenAIBackend:
             raise self._odd(f"expected JSON, got something else ({error})", body) from None
         if not isinstance(reply, dict):
             raise self._odd("expected a JSON object", body)
+        return reply
+
+    def _scored(self, reply: dict[str, Any], request: ScoreRequest) -> Scored:
+        logprobs, tokens = reply.get("logprobs"), reply.get("tokens")
+        many = len(request.continuations)
+        if not (
+            isinstance(logprobs, list)
+            and isinstance(tokens, list)
+            and len(logprobs) == len(tokens) == many
+            and all(isinstance(value, int | float) for value in (*logprobs, *tokens))
+        ):
+            raise self._odd(f"expected {many} scores", orjson.dumps(reply))
+        context = Request(request.messages, 0, choose=request.continuations)
+        return Scored(tuple(map(float, logprobs)), tuple(map(int, tokens)), _usage(reply.get("usage"), context, ""))
+
+    def _completion(self, reply: dict[str, Any], request: Request, seconds: float) -> Completion:
         choices = reply.get("choices")
         if not (isinstance(choices, list) and choices and isinstance(choices[0], dict)):
+            body = orjson.dumps(reply)
             what = f"got an error: {_server_message(body)}" if "error" in reply else "got a reply without choices"
             raise self._odd(f"expected a completion, {what}", body)
         message = choices[0].get("message")
@@ -239,7 +318,7 @@ class OpenAIBackend:
         if isinstance(content, list):  # parts, as some servers send them
             content = "".join(part.get("text") or "" for part in content if isinstance(part, dict))
         if not isinstance(message, dict) or not (content is None or isinstance(content, str)):
-            raise self._odd("expected a message with text in the first choice", body)
+            raise self._odd("expected a message with text in the first choice", orjson.dumps(reply))
         finish = choices[0].get("finish_reason")
         text = content or ""  # null: the model refused or was filtered, and the finish reason says so
         return Completion(
@@ -248,7 +327,31 @@ class OpenAIBackend:
             finish if isinstance(finish, str) else "stop",
             self._constrained(request.constraint),
             seconds=seconds,
+            tokens=() if request.top_logprobs is None else self._tokens(choices[0].get("logprobs"), text),
         )
+
+    def _tokens(self, told: Any, text: str) -> tuple[Token, ...]:
+        content = told.get("content") if isinstance(told, dict) else None
+        try:
+            tokens = tuple(
+                Token(
+                    token["token"],
+                    float(token["logprob"]),
+                    tuple((other["token"], float(other["logprob"])) for other in token.get("top_logprobs") or ()),
+                )
+                for token in content or ()
+            )
+        except (TypeError, KeyError, ValueError, AttributeError):
+            tokens = ()
+        if text and not tokens:
+            raise failed(
+                "request",
+                self._says(
+                    "expected log-probabilities of the reply, got none. Not every server or model shows them; "
+                    "use mode: generate, or a model of this machine: hf/…"
+                ),
+            )
+        return tokens
 
     def _refused(self, response: aiohttp.ClientResponse, body: bytes, most: str) -> NoReturn:
         status = response.status

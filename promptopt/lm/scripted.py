@@ -6,14 +6,17 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from promptopt.errors import UnknownNameError
 from promptopt.lm.base import Completion, Generates, Request
 from promptopt.lm.cache import completion_key
+from promptopt.lm.capabilities import Scored, ScoreRequest
 from promptopt.lm.spec import ModelSpec
 from promptopt.records import Failure, Usage
 
 Reply = Callable[[Request], "str | Failure | Completion"]
+Likelihood = Callable[[ScoreRequest], "Sequence[float] | Failure"]
 
 
 class ScriptedLM:
@@ -74,6 +77,34 @@ class ScriptedLM:
             return made
         read = sum(text.count(" ") + 1 for _, text in request.messages)
         return Completion(made, Usage(1, read, made.count(" ") + 1), constrained=self.constrains)
+
+
+class ScriptedScorer(ScriptedLM):
+    """A model that also says how likely given texts are: ``likelihood(request)``, a number for each continuation.
+
+    Example:
+        >>> lm = ScriptedScorer(lambda _: "", lambda request: [-len(text) for text in request.continuations])
+        >>> lm.score([ScoreRequest((("user", "hi"),), ("yes", "no"))])[0].logprobs
+        (-3.0, -2.0)
+    """
+
+    def __init__(self, reply: Reply, likelihood: Likelihood, **settings: Any) -> None:
+        super().__init__(reply, **settings)
+        self._likelihood = likelihood
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Scored | Failure]:
+        """Scores in order; tokens are words."""
+        self.calls += len(requests)
+        answers: list[Scored | Failure] = []
+        for request in requests:
+            made = self._likelihood(request)
+            if isinstance(made, Failure):
+                answers.append(made)
+                continue
+            words = tuple(text.count(" ") + 1 for text in request.continuations)
+            read = sum(text.count(" ") + 1 for _, text in request.messages)
+            answers.append(Scored(tuple(map(float, made)), words, Usage(1, read + sum(words), 0)))
+        return answers
 
 
 def _last_user(request: Request) -> str:

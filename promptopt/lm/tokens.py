@@ -84,6 +84,11 @@ class Tokens:
         ends = {known[end] for end in ("<|im_end|>", "<|endoftext|>", "<end_of_turn>") if end in known}
         return (ends | {self._tokenizer.eos_token_id}) - {None}
 
+    def alone(self, token: int) -> str:
+        """What one token says; empty for part of a character."""
+        text = str(self._tokenizer.decode([token]))
+        return "" if "\ufffd" in text else text
+
     def text(self, tokens: Sequence[int]) -> str:
         """What tokens say, without special ones."""
         return str(self._tokenizer.decode(tokens, skip_special_tokens=True))

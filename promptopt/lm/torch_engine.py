@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from promptopt.errors import ConfigError, ModelUnavailableError, StorageError
+from promptopt.lm.base import Token
 from promptopt.lm.converted import Converted
 from promptopt.lm.prefix_tree import PrefixTree, build
 from promptopt.lm.tokens import Tokens
@@ -61,16 +62,20 @@ class Draft:
         temperature: 0: the most likely token each time.
         seed: for sampling.
         stop: texts that end it.
+        top: also keep log-probabilities, with so many of the likeliest in each place; None: keep none.
         written: tokens so far.
         finish: why it ended; empty while it goes on.
+        told: for each token written: its log-probability, and the likeliest as (token, log-probability).
     """
 
     max_tokens: int
     temperature: float
     seed: int
     stop: tuple[str, ...]
+    top: int | None = None
     written: list[int] = field(default_factory=list)
     finish: str = ""
+    told: list[tuple[float, list[tuple[int, float]]]] = field(default_factory=list)
 
 
 def maker() -> str:
@@ -178,7 +183,7 @@ class Engine:
                 return cached
         except MemoryFullError:
             for draft in drafts:
-                draft.written, draft.finish = [], ""
+                draft.written, draft.finish, draft.told = [], "", []
             raise
 
     def reply(self, draft: Draft) -> str:
@@ -187,6 +192,19 @@ class Engine:
         for stop in draft.stop:
             text = text.split(stop)[0]
         return text
+
+    def told(self, draft: Draft) -> tuple[Token, ...]:
+        """The tokens of its reply, with their log-probabilities, where it was to keep them."""
+        if draft.top is None:
+            return ()
+        length, many = len(self.reply(draft)), len(draft.written)
+        # Tokens of the text that ends a reply are no part of it.
+        while many and len(self.tokens.text(draft.written[:many])) > length:
+            many -= 1
+        return tuple(
+            Token(self.tokens.alone(token), value, tuple((self.tokens.alone(t), v) for t, v in top))
+            for token, (value, top) in zip(draft.written[:many], draft.told, strict=False)
+        )
 
     def _read_prefix(self, prefix: list[int]) -> bool:
         """Make ``_past`` that of this prefix; whether it was there already."""
@@ -225,6 +243,8 @@ class Engine:
                 if sampler is not None:
                     chosen[i] = self._sampled(logits[i], draft.temperature, sampler)
                 self._take(draft, int(chosen[i]))
+                if draft.top is not None and len(draft.told) < len(draft.written):
+                    draft.told.append(self._told_of(logits[i], draft.written[-1], draft.top))
             alive = [i for i, draft in enumerate(rows) if not draft.finish]
             if not alive:
                 return
@@ -249,6 +269,11 @@ class Engine:
                 return
         if len(draft.written) >= draft.max_tokens:
             draft.finish = "length"
+
+    def _told_of(self, logits: Any, token: int, top: int) -> tuple[float, list[tuple[int, float]]]:
+        values = logits.log_softmax(-1)
+        best, ids = values.topk(min(top, len(values)))
+        return float(values[token]), list(zip(ids.tolist(), best.tolist(), strict=True))
 
     def _sampler(self, draft: Draft) -> Any:
         # On the CPU whatever the device: one generator a reply, so that its numbers do not depend on the batch.

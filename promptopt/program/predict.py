@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from promptopt.errors import CallError, ConfigError
 from promptopt.lm.base import Completion, Constraint, Request
-from promptopt.lm.calls import complete, constrains
+from promptopt.lm.calls import complete, complete_many, constrains
 from promptopt.program import trace
+from promptopt.program.likeliest import Mode, blank_inputs, check_mode, likeliest
 from promptopt.program.module import Module
 from promptopt.program.params import Exemplar
 from promptopt.program.parse import Reader
@@ -41,9 +43,11 @@ class Predict(Module):
         format: of the reply: ``plain`` (one output: the reply is the answer), ``lines`` (labelled lines), ``json``.
             None: ``plain`` for one output and ``lines`` for several, unless some of these are choices or no texts and
             the model is one that can be held to a JSON schema: then ``json``.
+        mode: of an output with choices: ``generate`` has the model write the answer; ``score`` takes the choice that it
+            finds most likely, ``score_by_length`` and ``score_calibrated`` the same on other scales (``likeliest``).
 
     Raises:
-        ConfigError: the signature, the format or an exemplar cannot be used.
+        ConfigError: the signature, the format, the mode or an exemplar cannot be used.
 
     Example:
         >>> predict = Predict("word -> antonym", instruction="Write the opposite.")
@@ -58,6 +62,7 @@ class Predict(Module):
     max_tokens: int | None
     temperature: float | None
     format: Format | None
+    mode: Mode
     path: str
     """Where it is in the program it was bound in; ``""`` before."""
 
@@ -76,10 +81,12 @@ class Predict(Module):
         max_tokens: int | None = None,
         temperature: float | None = None,
         format: Format | None = None,
+        mode: Mode = "generate",
     ) -> None:
         made = Signature.of(signature, instruction)
         if format is not None:
             check_format(made, format)
+        check_mode(made, mode, {"max_tokens": max_tokens, "temperature": temperature, "format": format})
         check_exemplars(made, exemplars)
         several = len(made.outputs) > 1
         self.__dict__.update(
@@ -90,6 +97,7 @@ class Predict(Module):
             max_tokens=max_tokens,
             temperature=temperature,
             format=format,
+            mode=mode,
             path="",
             _names=frozenset(field.name for field in made.inputs),
             _usual=format or ("lines" if several else "plain"),
@@ -115,7 +123,7 @@ class Predict(Module):
         recorder = trace.recorder()
         if recorder is not None:
             return self._recorded(recorder, way, request, inputs)
-        completion = complete(request, self.role)
+        completion = self._complete(way, request)
         return Prediction(way.reader.read(completion.text, completion.finish))
 
     def request(self, /, **inputs: Any) -> Request:
@@ -139,6 +147,7 @@ class Predict(Module):
 
     def identity(self) -> dict[str, Any]:
         """What it is, whatever its instruction and exemplars; part of ``Module.digest``."""
+        mode = {} if self.mode == "generate" else {"mode": self.mode}
         return {
             "class": type(self).__qualname__,
             "signature": self.signature.to_json(),
@@ -146,6 +155,7 @@ class Predict(Module):
             "max_tokens": self.max_tokens,
             "temperature": self.temperature,
             "format": self.format,
+            **mode,
         }
 
     def _as_predictor(self) -> Predict:
@@ -164,7 +174,25 @@ class Predict(Module):
     def _request(self, way: _Way, inputs: Mapping[str, Any]) -> Request:
         if inputs.keys() != self._names:
             raise self._wrong_inputs(inputs)
-        return Request(way.renderer.messages(inputs), self.max_tokens, self.temperature, constraint=way.constraint)
+        messages = way.renderer.messages(inputs)
+        if self.mode != "generate":
+            return Request(messages, choose=self.signature.outputs[0].choices)
+        return Request(messages, self.max_tokens, self.temperature, constraint=way.constraint)
+
+    def _complete(self, way: _Way, request: Request) -> Completion:
+        if self.mode in ("generate", "score"):
+            return complete(request, self.role)
+        # The same for every example, so that the cache answers all but the first time, and the run pays once.
+        inputs = blank_inputs(self.signature) if self.mode == "score_calibrated" else []
+        blank = [dataclasses.replace(request, messages=way.renderer.messages(one)) for one in inputs]
+        answers = complete_many([request, *blank], self.role)
+        failure = next((answer for answer in answers if isinstance(answer, Failure)), None)
+        if failure is not None:
+            raise CallError(failure)
+        first, *others = (answer for answer in answers if isinstance(answer, Completion))
+        usage = sum((answer.usage for answer in others), first.usage)
+        text = likeliest(self.mode, request.choose, first, others)
+        return dataclasses.replace(first, text=text, usage=usage)
 
     def _wrong_inputs(self, inputs: Mapping[str, Any]) -> ConfigError:
         names = [field.name for field in self.signature.inputs]
@@ -182,7 +210,7 @@ class Predict(Module):
         failure: Failure | None = None
         usage = Usage()
         try:
-            completion = complete(request, self.role)
+            completion = self._complete(way, request)
             usage = completion.usage
             outputs = way.reader.read(completion.text, completion.finish)
         except CallError as error:

@@ -108,8 +108,10 @@ class Engine:
         self._tracers: dict[str, Evaluator] = {}
         self._dropped: dict[str, int] = {}
         budget.spent_before = run.seconds
-        if len(job.program.predictors()) > 1 or session.has("judge"):
-            budget.paid = set()  # what a changed predictor leaves as it was is not charged again
+        predictors = job.program.predictors().values()
+        if len(predictors) > 1 or session.has("judge") or any(p.mode == "score_calibrated" for p in predictors):
+            # What a changed predictor leaves as it was is not charged again, nor prompts that name no example.
+            budget.paid = set()
         self._evaluator = Evaluator(
             job.program, job.metric, session, run.cells, job.policy, job.concurrency, budget, self._cell_done
         )
@@ -309,6 +311,7 @@ class Engine:
             failures=dict(sorted(self._failures.items())),
             dropped=self._dropped,
             constrained=sum(constrained) / len(constrained) if constrained else None,
+            modes={path: p.mode for path, p in self._job.program.predictors().items() if p.mode != "generate"},
             seconds=self._budget.seconds,
             folder=self._run.folder,
         )

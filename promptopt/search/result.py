@@ -68,6 +68,8 @@ class Result:
         saved: cells that a full evaluation of every candidate in the search would have cost on top.
         failures: by kind, over all cells of all trials.
         dropped: proposals that were not evaluated, by reason: of the guards, and of the optimizer's own filters.
+        constrained: share of trials whose answers were held to their choices; None: nothing asked for it.
+        modes: of predictors that choose by score instead of writing, by path.
         seconds: of work, over all sittings.
         folder: the run folder.
     """
@@ -89,6 +91,7 @@ class Result:
     failures: Mapping[str, int]
     dropped: Mapping[str, int]
     constrained: float | None
+    modes: Mapping[str, str]
     seconds: float
     folder: Path
 
@@ -151,6 +154,7 @@ class Result:
             "failures": dict(self.failures),
             "dropped": dict(self.dropped),
             "constrained": self.constrained,
+            "modes": dict(self.modes),
             "seconds": round(self.seconds, 1),
             "folder": str(self.folder),
         }

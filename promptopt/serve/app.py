@@ -34,7 +34,7 @@ from promptopt.serve import metrics, wire
 from promptopt.serve.batcher import AsyncLane, Batcher, Lane, QueueFullError, StoppedError, Worker
 
 Status = Literal["loading", "ready", "stopping"]
-Ability = Literal["generate", "complete", "score", "embed"]
+Ability = Literal["generate", "complete", "score", "score_one", "embed"]
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -111,7 +111,7 @@ class App:
         self._reading: set[asyncio.Timeout] = set()
         self._fingerprints: dict[str, str] = {}
         self._chat = self._lane("generate") or self._lane("complete")
-        self._score = self._lane("score")
+        self._score = self._lane("score") or self._lane("score_one")
         self._embed = self._lane("embed")
         self._routes = self._made()
 
@@ -190,6 +190,8 @@ class App:
         lane: Lane | AsyncLane
         if name == "complete":
             lane = AsyncLane("generate", model.complete, most)
+        elif name == "score_one":
+            lane = AsyncLane("score", model.score_one, most)
         elif name == "embed":
             lane = Lane(name, lambda groups: _embedded(model, groups), most)
         else:
@@ -245,7 +247,7 @@ class App:
         return _json(wire.embedding_reply(asked, vectors))
 
     async def _scores(self, request: Request) -> Response:
-        served, lane = self._able(self._score, "scores given texts; serve an hf/ model")
+        served, lane = self._able(self._score, "scores given texts; serve an hf/ or a llamacpp/ model")
         asked = wire.parse_score(await self._body(request), self._settings.limits)
         if asked.model is not None:
             self._named(served, asked.model)

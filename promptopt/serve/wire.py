@@ -37,6 +37,7 @@ class Limits:
         n: replies to one conversation.
         stops: texts that end a reply.
         choices: texts that a reply must be one of.
+        top_logprobs: likeliest tokens told in the place of each token written.
         continuations: scored after one context.
         inputs: texts embedded together.
     """
@@ -48,6 +49,7 @@ class Limits:
     n: int = 64
     stops: int = 16
     choices: int = 1_000
+    top_logprobs: int = 20
     continuations: int = 1_000
     inputs: int = 2_048
 
@@ -139,6 +141,7 @@ _HOLDS_ANYWAY: Mapping[str, tuple[object, ...]] = {
 _ROLES: Mapping[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 _STATUS: Mapping[FailureKind, int] = {"request": 400, "rate_limit": 429, "timeout": 504}
 _SEEDS = 2**63
+_NEVER = -9999.0  # as OpenAI writes it: JSON has no infinity
 
 
 def parse_chat(body: bytes, limits: Limits, constrains: bool, named: str) -> Chat:
@@ -162,12 +165,9 @@ def parse_chat(body: bytes, limits: Limits, constrains: bool, named: str) -> Cha
     n = fields.whole("n", 1, limits.n) or 1
     stop = fields.texts("stop", limits.stops)
     constraint = _constraint(fields, limits, constrains, named)
-    if fields.flag("logprobs") or fields.whole("top_logprobs", 0, 20):
-        raise WireError(
-            f"{named} gives no log-probabilities of what it writes. Leave out logprobs; POST /v1/score gives those of "
-            "texts that you name.",
-            param="logprobs",
-        )
+    tells, top = fields.flag("logprobs"), fields.whole("top_logprobs", 0, limits.top_logprobs)
+    if top and not tells:
+        raise WireError("top_logprobs needs logprobs: true.", param="top_logprobs")
     stream = fields.flag("stream")
     options = fields.mapping("stream_options")
     usage_event = bool(options.pop("include_usage", False))
@@ -187,6 +187,7 @@ def parse_chat(body: bytes, limits: Limits, constrains: bool, named: str) -> Cha
             None if seed is None else (seed + number + _SEEDS) % (2 * _SEEDS) - _SEEDS,
             constraint,
             number,
+            (top or 0) if tells else None,
         )
         for number in range(n)
     )
@@ -246,10 +247,10 @@ def chat_reply(chat: Chat, answers: Sequence[Completion], fingerprint: str) -> b
                 {
                     "index": i,
                     "message": {"role": "assistant", "content": answer.text, "refusal": None},
-                    "logprobs": None,
+                    "logprobs": _told(request, answer),
                     "finish_reason": answer.finish,
                 }
-                for i, answer in enumerate(answers)
+                for i, (request, answer) in enumerate(zip(chat.requests, answers, strict=True))
             ],
             "usage": _usage(answers),
         }
@@ -265,9 +266,10 @@ def chat_events(chat: Chat, answers: Sequence[Completion], fingerprint: str) -> 
 
     none: dict[str, Any] = {"usage": None} if chat.usage_event else {}
     parts = []
-    for i, answer in enumerate(answers):
+    for i, (request, answer) in enumerate(zip(chat.requests, answers, strict=True)):
         delta = {"role": "assistant", "content": answer.text}
-        parts.append(event([{"index": i, "delta": delta, "logprobs": None, "finish_reason": None}], **none))
+        told = _told(request, answer)
+        parts.append(event([{"index": i, "delta": delta, "logprobs": told, "finish_reason": None}], **none))
         end = {"index": i, "delta": {}, "logprobs": None, "finish_reason": answer.finish}
         parts.append(event([end], **none))
     if chat.usage_event:
@@ -306,6 +308,20 @@ def score_reply(asked: Scoring, scored: Scored, named: str) -> bytes:
 def refused(failure: Failure) -> WireError:
     """The model's own failure, with the status that says whether asking again may help."""
     return WireError(failure.message, _STATUS.get(failure.kind, 500), code=failure.kind)
+
+
+def _told(request: Request, answer: Completion) -> dict[str, Any] | None:
+    if request.top_logprobs is None:
+        return None
+    content = []
+    for token in answer.tokens:
+        top = [_token(text, logprob) for text, logprob in token.top]
+        content.append({**_token(token.text, token.logprob), "top_logprobs": top})
+    return {"content": content, "refusal": None}
+
+
+def _token(text: str, logprob: float) -> dict[str, Any]:
+    return {"token": text, "logprob": max(logprob, _NEVER), "bytes": list(text.encode()) or None}
 
 
 def usage_of(answers: Sequence[Completion]) -> Usage:

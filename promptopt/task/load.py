@@ -359,7 +359,7 @@ def _inline(given: schema.InlineProgram) -> Module:
     signature = Signature(inputs, outputs)
     names = (", ".join(field.name for field in fields) for fields in (inputs, outputs))
     instruction = given.instruction or Signature.parse(" -> ".join(names)).instruction
-    return Predict(Signature.of(signature, instruction), format=given.format)
+    return Predict(Signature.of(signature, instruction), format=given.format, mode=given.mode)
 
 
 def _typed(fields: str | list[str] | dict[str, Any]) -> dict[str, str]:

@@ -139,6 +139,11 @@ class InlineProgram(_Keys):
         default=None,
         description="How outputs are written in the reply. Default: plain for one output, else what suits the model.",
     )
+    mode: Literal["generate", "score", "score_by_length", "score_calibrated"] = Field(
+        default="generate",
+        description="Of an output with choices: whether the model writes the answer, or which choice it finds most "
+        "likely, by log-probability: in all, a token, or divided by that of empty inputs.",
+    )
     reasoning: bool = Field(default=False, description="Whether the model thinks aloud before it answers.")
 
 

@@ -1,7 +1,9 @@
 """promptopt's mipro against DSPy's MIPROv2: same model, same examples, half of the calls.
 
     promptopt serve hf/qwen2.5-coder-0.5b-instruct --port 8911 &
-    python tests/benchmarks/bench_mipro.py http://127.0.0.1:8911/v1 [--seeds 3] [--calls 270] [--out mipro.jsonl]
+    promptopt serve llamacpp/qwen2.5-coder-0.5b-instruct --port 8912 &
+    python tests/benchmarks/bench_mipro.py http://127.0.0.1:8911/v1 --proposer http://127.0.0.1:8912/v1 \
+        [--seeds 3] [--calls 270] [--out mipro.jsonl]
 
 Needs ``pip install "promptopt[bench]"``. For each task and seed, three arms:
 
@@ -17,7 +19,8 @@ Two more, which are not run unless ``--arms`` says so, show what tuning both is 
 
 All have the same demos (DSPy's trainset), the same 100 further examples (DSPy's valset; we split them into search and
 confirm) and the same test examples, which are scored once, with the program that each returned. One model is both task
-model and proposer. An arm that is in ``--out`` already is not run again.
+model and proposer; ``--proposer`` is a second server for it (proposals come one after another: on a CPU llama.cpp
+writes them three times as fast, hf/ answers batches faster). An arm that is in ``--out`` already is not run again.
 """
 
 from __future__ import annotations
@@ -58,8 +61,8 @@ ARMS = ["dspy", "dspy-plain", "promptopt"]
 PARTS = {"instructions": {"zero_shot": True}, "exemplars": {"instructions": 1}, "promptopt": {}}
 
 
-def load(name, seed, url, model, optimizer):
-    model = {"id": f"openai/{model}", "base_url": url, "concurrency": 64}
+def load(name, seed, urls, model, optimizer):
+    model = {"id": f"openai/{model}", "concurrency": 64}
     task = load_task(
         promptopt_tasks.path(name),
         overrides={
@@ -69,8 +72,11 @@ def load(name, seed, url, model, optimizer):
             "splits.test": TEST,
             "cache": "run",
             "optimizer": optimizer,
-            **{f"models.task.{key}": value for key, value in model.items()},
-            **{f"models.proposer.{key}": value for key, value in model.items()},
+            **{
+                f"models.{role}.{key}": value
+                for role, url in zip(("task", "proposer"), urls, strict=True)
+                for key, value in {**model, "base_url": url}.items()
+            },
         },
     )
     assert len(task.program.predictors()) == 1, f"{name} has several predictors"
@@ -125,7 +131,8 @@ class Plain(dspy.ChatAdapter):
         if not self._is_ours(signature):
             return super().parse(signature, completion)
         try:
-            return parse(self.ours.signature, self.ours.format or "plain", completion)
+            form = self.ours.format or ("lines" if len(self.ours.signature.outputs) > 1 else "plain")
+            return parse(self.ours.signature, form, completion)
         except CallError as error:
             raise dspy.utils.exceptions.AdapterParseError("Plain", signature, completion, str(error)) from error
 
@@ -161,7 +168,7 @@ def examples(task, split):
         yield dspy.Example(**example.inputs, **labels, ours=example).with_inputs(*example.inputs)
 
 
-def run_dspy(task, seed, url, plain):
+def run_dspy(task, seed, urls, plain):
     predict, name = predictor(task), task.models["task"].name
     names = [field.name for field in predict.signature.outputs]
 
@@ -173,7 +180,7 @@ def run_dspy(task, seed, url, plain):
 
     proposals = Proposals()
     reply = task.models["task"].generate.max_tokens if plain else REPLY
-    lms = [model(name, url, reply, cache=True), model(name, url, PROPOSAL, cache=False)]
+    lms = [model(name, urls[0], reply, cache=True), model(name, urls[1], PROPOSAL, cache=False)]
     made = signature(predict)
     student = dspy.Predict(made)
     adapter = Plain(predict) if plain else dspy.ChatAdapter()
@@ -196,7 +203,7 @@ def run_dspy(task, seed, url, plain):
     return {"calls": calls[0], "proposer": calls[1], **found, **about}
 
 
-def run_ours(task, url, calls, folder):
+def run_ours(task, calls, folder):
     searched = dataclasses.replace(task, splits=dataclasses.replace(task.splits, test=None))
     result = api.optimize(searched, budget=Limits(calls=calls), out=folder)
     charged = {role: usage.calls for role, usage in result.charged.items()}
@@ -219,12 +226,12 @@ def run_ours(task, url, calls, folder):
     }
 
 
-def run(arm, task, seed, url, calls):
+def run(arm, task, seed, urls, calls):
     if arm in PARTS:
         with tempfile.TemporaryDirectory() as folder:
-            return run_ours(task, url, calls, Path(folder) / "run")
+            return run_ours(task, calls, Path(folder) / "run")
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=True)  # a new one: each run pays for itself
-    return run_dspy(task, seed, url, plain=arm == "dspy-plain")
+    return run_dspy(task, seed, urls, plain=arm == "dspy-plain")
 
 
 def table(done, names, seeds):
@@ -280,6 +287,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("url")
     parser.add_argument("tasks", nargs="*", default=TASKS)
+    parser.add_argument("--proposer", metavar="URL", help="default: the same server")
     parser.add_argument("--model", default="qwen2.5-coder-0.5b-instruct", help="as the server names it")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("mipro.jsonl"))
@@ -288,6 +296,7 @@ def main():
     parser.add_argument("--optimizer", default='{"name": "mipro", "max_tokens": 64}', help="ours, as JSON")
     given = parser.parse_args()
     logging.getLogger("dspy").setLevel(logging.ERROR)
+    urls = given.url, given.proposer or given.url
     done = {}
     if given.out.exists():
         for line in given.out.read_text().splitlines():
@@ -299,8 +308,8 @@ def main():
                 if (arm, name, seed) in done:
                     continue
                 optimizer = {**json.loads(given.optimizer), **PARTS.get(arm, {})}
-                task, began = load(name, seed, given.url, given.model, optimizer), time.perf_counter()
-                found = {"arm": arm, "task": name, "seed": seed, **run(arm, task, seed, given.url, given.calls)}
+                task, began = load(name, seed, urls, given.model, optimizer), time.perf_counter()
+                found = {"arm": arm, "task": name, "seed": seed, **run(arm, task, seed, urls, given.calls)}
                 found["seconds"] = round(time.perf_counter() - began)
                 done[arm, name, seed] = found
                 with given.out.open("a") as file:

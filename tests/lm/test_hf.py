@@ -5,11 +5,15 @@ import importlib.util
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from promptopt.errors import ConfigError, ModelUnavailableError, UnknownNameError
 from promptopt.lm.base import Completion, Generates, Request
+from promptopt.lm.calls import Session, complete_many
+from promptopt.lm.capabilities import ScoreRequest
 from promptopt.lm.hf import HFBackend, _shared
 from promptopt.lm.spec import Generate, ModelSpec
 from promptopt.records import Failure
@@ -314,3 +318,45 @@ class TestContract(BackendContract):
         made = smallest()
         assert isinstance(made, Generates)
         return made
+
+
+@needs_torch
+@pytest.mark.model
+def test_log_probabilities_of_what_is_written(folder):
+    model = HFBackend(ModelSpec(f"hf/{folder}", dtype="float32"))
+    plain, one, three = model.generate([ask("cat dog", top_logprobs=top) for top in (None, 0, 3)])
+    assert plain.tokens == ()
+    assert [token.text for token in one.tokens] == [token.text for token in three.tokens] == three.text.split()
+    assert all(token.top == () for token in one.tokens)
+    # What was written, given all before it, is what scoring says of it.
+    request = ScoreRequest(ask("cat dog").messages, tuple(" ".join(three.text.split()[: n + 1]) for n in range(6)))
+    (scored,) = model.score([request])
+    assert np.cumsum([token.logprob for token in three.tokens]) == pytest.approx(scored.logprobs, abs=1e-4)
+    for token in three.tokens:
+        assert len(token.top) == 3
+        assert (token.text, token.logprob) == token.top[0], "greedy: the token is the likeliest"
+        assert sorted(token.top, key=lambda pair: -pair[1]) == list(token.top)
+    model.close()
+
+
+@needs_torch
+@pytest.mark.model
+def test_log_probabilities_end_where_the_reply_ends(model):
+    (whole,) = model.generate([ask("cat dog", top_logprobs=0)])
+    words = whole.text.split()
+    stop = next(word for word in words if words.index(word) > 0)
+    (cut,) = model.generate([ask("cat dog", top_logprobs=0, stop=(stop,))])
+    assert len(cut.tokens) == len(cut.text.split()) < len(whole.tokens)
+
+
+@needs_torch
+@pytest.mark.model
+def test_choosing_through_the_door(model):
+    request = Request(ask("cat dog").messages, choose=("yes", "river stone", "no"))
+    with Session({"task": model}):
+        first, again = complete_many([request, replace(request, choose=request.choose[::-1])])
+    assert first.text == again.text
+    assert first.scores == pytest.approx(again.scores[::-1])
+    (scored,) = model.score([ScoreRequest(request.messages, request.choose)])
+    assert first.scores == pytest.approx(scored.logprobs, abs=1e-4)
+    assert first.lengths == (1, 2, 1)

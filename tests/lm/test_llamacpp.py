@@ -12,6 +12,7 @@ import pytest
 from promptopt.errors import CallError, ConfigError, ModelUnavailableError, UnknownNameError
 from promptopt.lm.base import Completes, Completion, Constraint, Generates, Request
 from promptopt.lm.calls import Session, complete, complete_many, constrains
+from promptopt.lm.capabilities import ScoreRequest, ScoresOne
 from promptopt.lm.loop import run
 from promptopt.lm.models import open_model
 from promptopt.lm.spec import Generate, ModelSpec
@@ -230,3 +231,68 @@ def test_the_library_is_silent_and_the_process_ends():
     """)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
+
+
+# Scores and log-probabilities -----------------------------------------------------------------------------------------
+
+
+def scored(model, *continuations, text="Is ice hot? Answer yes or no."):
+    return run(model.score_one(ScoreRequest((("user", text),), continuations)))
+
+
+@pytest.mark.model
+def test_log_probabilities_of_what_is_written(session):
+    answer = complete(ask("Say hello to Bob.", top_logprobs=3))
+    assert "".join(token.text for token in answer.tokens) == answer.text
+    for token in answer.tokens:
+        assert len(token.top) == 3
+        assert token.logprob == token.top[0][1], "greedy: the token is the likeliest"
+        assert all(value <= 0 for _, value in token.top)
+    assert all(token.top == () for token in complete(ask("Say hello to Bob.", top_logprobs=0)).tokens)
+    assert complete(ask("Say hello to Bob.")).tokens == ()
+
+
+@pytest.mark.model
+def test_scores_are_probabilities_and_the_same_read_off_or_forced(model):
+    assert isinstance(model, ScoresOne)
+    said = run(model.complete(ask("Is ice hot? Answer yes or no.", max_tokens=1, top_logprobs=100)))
+    (text, logprob), *_ = said.tokens[0].top
+    (forced,) = run(
+        model.complete(ask("Is ice hot? Answer yes or no.", constraint=Constraint((text,)), top_logprobs=0))
+    ).tokens
+    assert forced.logprob == pytest.approx(logprob, abs=0.05), "another batch rounds differently"
+    assert scored(model, text).logprobs[0] == pytest.approx(logprob, abs=0.05)
+    assert scored(model, text).tokens == (1,)
+
+
+@pytest.mark.model
+def test_texts_of_several_tokens_add_up(model):
+    answer = scored(model, "No", "No, it is not.", "Purple elephants 日本")
+    assert answer.tokens[0] == 1
+    assert answer.tokens[1] > 1
+    assert answer.logprobs[1] < answer.logprobs[0], "a text is less likely than its beginning"
+    assert answer.logprobs[2] < answer.logprobs[1]
+    assert answer.usage.calls == 1
+    assert answer.usage.completion_tokens == 0
+
+
+@pytest.mark.model
+def test_choosing_through_the_door(session):
+    answer = complete(Request((("user", "Repeat this word: river"),), choose=("stone", "river", "cloud")))
+    assert answer.text == "river"
+    assert answer.scores[1] == max(answer.scores)
+
+
+@pytest.mark.model
+@pytest.mark.parametrize(
+    ("request_", "says"),
+    [
+        (ScoreRequest(text="The sky is", continuations=(" blue",)), "After a plain text, hf/ does"),
+        (ScoreRequest((("user", "x"),), ("a", "")), "none empty"),
+        (ScoreRequest((("user", "x"),)), "none at all"),
+        (ScoreRequest((("user", "x " * 5000),), ("a",)), "PROMPTOPT_CONTEXT"),
+    ],
+)
+def test_what_cannot_be_scored_is_told(model, request_, says):
+    with pytest.raises(CallError, match=says):
+        run(model.score_one(request_))

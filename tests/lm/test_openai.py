@@ -11,7 +11,9 @@ import pytest
 from openai_server import serving
 
 from promptopt.errors import CallError, ConfigError
-from promptopt.lm.base import Completes, Constraint, Request, RetryableError
+from promptopt.lm.base import Completes, Constraint, Request, RetryableError, Token
+from promptopt.lm.calls import Session, complete
+from promptopt.lm.capabilities import ScoreRequest
 from promptopt.lm.door import Door
 from promptopt.lm.loop import run
 from promptopt.lm.models import open_model
@@ -476,3 +478,82 @@ def test_opened_by_name(server):
 def test_the_package_does_not_load_aiohttp_before_it_is_needed():
     check = "import sys, promptopt.api, promptopt.lm.models; sys.exit('aiohttp' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check]).returncode == 0
+
+
+# Log-probabilities and scores -----------------------------------------------------------------------------------------
+
+
+def telling(*top, text="yes"):
+    """What a server merges into its completions to show log-probabilities."""
+    shown = [{"token": token, "logprob": value, "bytes": None} for token, value in top]
+    content = [{"token": text, "logprob": -0.25, "bytes": None, "top_logprobs": shown}]
+    message = {"role": "assistant", "content": text}
+    return {"choices": [{"index": 0, "message": message, "finish_reason": "length", "logprobs": {"content": content}}]}
+
+
+def scored(server, *continuations, **spec):
+    backend = OpenAIBackend(ModelSpec("openai/some/model", **{"base_url": server.base_url, "timeout": 5, **spec}))
+
+    async def once():
+        try:
+            return await backend.score_one(ScoreRequest((("user", "Is fire hot?"),), continuations))
+        finally:
+            await backend.aclose()
+
+    return run(once())
+
+
+def test_log_probabilities_are_asked_for_and_read(server):
+    server.control(merge=telling(("yes", -0.25), ("no", -2)))
+    answer = call(server, ask(top_logprobs=2))
+    sent = server.last()["body"]
+    assert (sent["logprobs"], sent["top_logprobs"]) == (True, 2)
+    assert answer.tokens == (Token("yes", -0.25, (("yes", -0.25), ("no", -2.0))),)
+    assert call(server).tokens == ()
+    assert "logprobs" not in server.last()["body"]
+
+
+@pytest.mark.parametrize(
+    "told", [None, {}, {"content": None}, {"content": "x"}, {"content": [{}]}, {"content": [1]}, [1], "no"]
+)
+def test_a_server_that_shows_none_is_told_of_and_not_asked_again(server, told):
+    merge = telling()
+    merge["choices"][0]["logprobs"] = told
+    server.control(merge=merge)
+    error = failure(server, ask(top_logprobs=2))
+    assert not isinstance(error, RetryableError)
+    assert error.failure.kind == "request"
+    assert "mode: generate" in error.failure.message
+
+
+def test_choices_are_scored_by_the_first_token(server):
+    server.control(merge=telling(("no", -0.25), ("ye", -2), ("The", -4)))
+    found = scored(server, "yes", "no")
+    assert (found.logprobs, found.tokens) == ((-2.0, -0.25), (0, 1))
+    assert found.usage.calls == 1
+    sent = server.last()["body"]
+    assert (sent["max_tokens"], sent["top_logprobs"], sent["temperature"]) == (1, 20, 0.0)
+    with pytest.raises(CallError, match=r"'yes', 'year' begin with the same one"):
+        scored(server, "yes", "year")
+
+
+def test_choosing_through_the_door(server):
+    server.control(merge=telling(("no", -0.25), ("ye", -2)))
+    backend = OpenAIBackend(ModelSpec("openai/m", base_url=server.base_url))
+    with Session({"task": Door(backend)}):
+        assert complete(Request((("user", "x"),), choose=("yes", "no"))).text == "no"
+        with pytest.raises(CallError, match="None of 'a', 'b' is among the likeliest"):
+            complete(Request((("user", "x"),), choose=("a", "b")))
+    run(backend.aclose())
+
+
+def test_texts_without_a_conversation_cannot_be_scored(server):
+    backend = OpenAIBackend(ModelSpec("openai/m", base_url=server.base_url))
+    for request, says in (
+        (ScoreRequest(text="The sky", continuations=("a",)), "After a plain text, hf/ does"),
+        (ScoreRequest((("user", "x"),), ()), "none at all"),
+        (ScoreRequest((("user", "x"),), ("a", "")), "none empty"),
+    ):
+        with pytest.raises(CallError, match=says):
+            run(backend.score_one(request))
+    assert server.stats()["requests"] == 0

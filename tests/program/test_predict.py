@@ -5,9 +5,10 @@ import pytest
 from promptopt.errors import CallError, ConfigError
 from promptopt.lm.base import Completion, Constraint
 from promptopt.lm.calls import Session
-from promptopt.lm.scripted import ScriptedLM
+from promptopt.lm.scripted import ScriptedLM, ScriptedScorer
 from promptopt.program.params import Exemplar
 from promptopt.program.predict import Predict
+from promptopt.program.trace import record
 from promptopt.records import Failure
 
 
@@ -169,3 +170,96 @@ def test_what_a_call_costs_beside_the_model():
         best = min(best, (time.perf_counter() - began) / n)
     print(f"\nrender + request + parse: {best * 1e6:.1f} µs a call")
     assert best < 40e-6
+
+
+# Answers by scoring ---------------------------------------------------------------------------------------------------
+
+
+class Bias:
+    """Says how likely texts are: by a table of the last message, ``blank`` for inputs that say nothing."""
+
+    def __init__(self, tables, blank=()):
+        self.tables = tables
+        self.blank = blank
+        self.asked = []
+
+    def __call__(self, request):
+        text = request.messages[-1][1]
+        self.asked.append(text)
+        return self.blank if text in ("N/A", "[MASK]", "") else self.tables[text]
+
+
+def scoring(likelihood):
+    def never(_):
+        raise AssertionError("nothing is written")
+
+    return Session({"task": ScriptedScorer(never, likelihood)})
+
+
+def test_the_likeliest_choice_is_the_answer():
+    predict = Predict("text -> label: good|so so|bad", mode="score")
+    with scoring(Bias({"meh": [-3.0, -1.5, -2.0]})), record() as steps:
+        assert predict(text="meh").label == "so so"
+    (step,) = steps
+    assert (step.outputs, step.reply, step.usage.calls) == ({"label": "so so"}, "so so", 1)
+    assert predict.request(text="meh").choose == ("good", "so so", "bad")
+
+
+def test_by_length_a_long_choice_does_not_lose_for_being_long():
+    predict = Predict("text -> label: good|so so|bad", mode="score_by_length")
+    with scoring(Bias({"meh": [-1.75, -2.0, -1.5]})):
+        assert predict(text="meh").label == "so so"
+
+
+def test_calibrated_what_is_likely_anyway_does_not_count():
+    likely = Bias({"meh": [-1.0, -2.0]}, blank=[-0.1, -3.0])
+    predict = Predict(
+        "text -> label: good|bad", mode="score_calibrated", exemplars=[Exemplar({"text": "x"}, {"label": "bad"})]
+    )
+    with scoring(likely), record() as steps:
+        assert predict(text="meh").label == "bad"
+    assert sorted(likely.asked) == ["", "N/A", "[MASK]", "meh"]
+    assert steps[0].usage.calls == 4
+    with scoring(Bias({"meh": [-1.0, -2.0]}, blank=[-1.0, -1.0])):
+        assert predict(text="meh").label == "good"
+
+
+def test_what_a_server_does_not_show_cannot_be_calibrated():
+    never = float("-inf")
+    with scoring(Bias({"meh": [-1.0, never]}, blank=[-1.0, -1.0])):
+        assert Predict("text -> label: good|bad", mode="score")(text="meh").label == "good"
+        for mode in ("score_by_length", "score_calibrated"):
+            with pytest.raises(CallError, match=f"mode: {mode} needs the log-probabilities of whole choices"):
+                Predict("text -> label: good|bad", mode=mode)(text="meh")
+
+
+def test_a_failure_of_a_blank_prompt_is_the_calls_failure():
+    def likelihood(request):
+        return Failure("request", "empty input") if request.messages[-1][1] == "" else [-1.0, -2.0]
+
+    with scoring(likelihood), pytest.raises(CallError, match="empty input"):
+        Predict("text -> label: good|bad", mode="score_calibrated")(text="meh")
+
+
+@pytest.mark.parametrize(
+    ("signature", "settings", "says"),
+    [
+        ("text -> label", {"mode": "score"}, "mode: score needs one output with choices, got label"),
+        ("text -> why, label: a|b", {"mode": "score"}, r"got why, label: a\|b"),
+        ("text -> label: a|b", {"mode": "scores"}, "one of generate, score, score_by_length, score_calibrated"),
+        ("text -> label: a|b", {"mode": "score", "max_tokens": 3}, "max_tokens would change nothing"),
+        ("text -> label: a|b", {"mode": "score", "temperature": 0.0, "format": "json"}, "temperature and format would"),
+    ],
+)
+def test_modes_that_cannot_be(signature, settings, says):
+    with pytest.raises(ConfigError, match=says):
+        Predict(signature, **settings)
+
+
+def test_the_mode_is_part_of_what_a_program_is():
+    modes = ("generate", "score", "score_by_length", "score_calibrated")
+    digests = {Predict("text -> label: a|b", mode=mode).digest() for mode in modes}
+    assert len(digests) == 4
+    assert "mode" not in Predict("text -> label: a|b").identity()
+    bound = Predict("text -> label: a|b", mode="score").with_values("Say.", (), "x")
+    assert bound.mode == "score"

@@ -15,7 +15,10 @@ import pytest
 pytest.importorskip("fastapi", reason="needs promptopt[serve]")
 
 from promptopt.errors import ConfigError, ModelUnavailableError
-from promptopt.lm.base import Constraint, Request
+from promptopt.lm.base import Completion, Constraint, Request, Token
+from promptopt.lm.calls import Session, complete
+from promptopt.lm.capabilities import Scored, ScoreRequest
+from promptopt.lm.door import Door
 from promptopt.lm.loop import run
 from promptopt.lm.openai import OpenAIBackend
 from promptopt.lm.scripted import ScriptedLM
@@ -580,3 +583,51 @@ def test_a_stop_does_not_wait_for_ever(serve, again):
             assert status == 503
             assert body["error"]["code"] == "stopping"
     assert made.model.asked() == ["in flight"]
+
+
+# Scores through our own client ----------------------------------------------------------------------------------------
+
+
+def test_our_client_has_whole_texts_scored(shared):
+    backend = OpenAIBackend(ModelSpec("openai/model", base_url=shared.url))
+    request = ScoreRequest((("user", "hi"),), ("blue", "low"))
+    before = len(shared.model.batches)
+    scored = run(backend.score_one(request))
+    assert scored == Scored((-2.0, -1.5), (2, 2), Usage(1, 7, 0, 3))
+    assert shared.model.batches[before:] == [("score", [request])]
+    with Session({"task": Door(backend)}):
+        assert complete(Request((("user", "hi"),), choose=("blue", "low"))).text == "low"
+    run(backend.aclose())
+
+
+def test_a_server_whose_model_only_writes_is_asked_for_first_tokens(serve):
+    def reply(request):
+        assert request.top_logprobs == 20
+        return Completion("no", tokens=(Token("no", -0.25, (("no", -0.25), ("yes", -2.0))),))
+
+    made = serve(ScriptedLM(reply))
+    backend = OpenAIBackend(ModelSpec("openai/model", base_url=made.url))
+    scored = run(backend.score_one(ScoreRequest((("user", "hi"),), ("yes", "no"))))
+    assert (scored.logprobs, scored.tokens) == ((-2.0, -0.25), (1, 1))
+    run(backend.aclose())
+
+
+def test_scores_of_a_model_that_scores_one_by_one(serve):
+    class OneByOne:
+        digest, max_batch, constrains = "fake/one", 2, False
+
+        async def complete(self, request):
+            return Completion("x")
+
+        async def score_one(self, request):
+            return Scored(tuple(-float(len(text)) for text in request.continuations), (1,) * len(request.continuations))
+
+        async def aclose(self):
+            pass
+
+    made = serve(OneByOne())
+    messages = [{"role": "user", "content": "hi"}]
+    status, _, reply = made.call("POST", "/v1/score", {"messages": messages, "continuations": ["a", "bcd"]})
+    assert status == 200
+    assert reply["logprobs"] == [-1.0, -3.0]
+    assert made.call("GET", "/v1/models")[2]["data"][0]["can"] == ["chat", "score"]

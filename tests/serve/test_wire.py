@@ -2,13 +2,14 @@
 
 import base64
 import json
+import math
 
 import numpy as np
 import pytest
 
 pytest.importorskip("fastapi", reason="needs promptopt[serve]")
 
-from promptopt.lm.base import Completion, Constraint
+from promptopt.lm.base import Completion, Constraint, Token
 from promptopt.lm.capabilities import Scored, ScoreRequest
 from promptopt.records import Usage
 from promptopt.serve import wire
@@ -115,8 +116,8 @@ def test_what_changes_nothing_is_accepted(field):
         ({"temprature": 1}, "Unknown field 'temprature'. Did you mean 'temperature'?"),
         ({"top_p": 0.9}, "top_p is not supported here; leave it out"),
         ({"tools": [{"type": "function"}]}, "tools is not supported"),
-        ({"logprobs": True}, "hf/m gives no log-probabilities of what it writes.*v1/score"),
-        ({"top_logprobs": 2}, "no log-probabilities"),
+        ({"top_logprobs": 2}, "top_logprobs needs logprobs: true"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs: expected a whole number from 0 to 20"),
         ({"model": ""}, "model: expected a text, got ''"),
         ({"model": 3}, "model: expected a text, got 3"),
         ({"messages": []}, "Expected messages: a list"),
@@ -174,6 +175,29 @@ def test_too_many_characters_are_413():
     with pytest.raises(WireError, match="at most 5 characters, got 6") as error:
         chat(Limits(characters=5), messages=[{"role": "user", "content": "abc"}] * 2)
     assert error.value.status == 413
+
+
+def test_log_probabilities_of_a_reply():
+    assert chat().requests[0].top_logprobs is None
+    assert chat(logprobs=False, top_logprobs=0).requests[0].top_logprobs is None
+    assert chat(logprobs=True).requests[0].top_logprobs == 0
+    made = chat(logprobs=True, top_logprobs=2)
+    assert made.requests[0].top_logprobs == 2
+    answer = Completion("hé", tokens=(Token("h", -0.5, (("h", -0.5), ("H", -math.inf))), Token("", -1.0)))
+    (choice,) = json.loads(wire.chat_reply(made, [answer], "fp"))["choices"]
+    assert choice["logprobs"]["content"] == [
+        {
+            "token": "h", "logprob": -0.5, "bytes": [104],
+            "top_logprobs": [
+                {"token": "h", "logprob": -0.5, "bytes": [104]}, {"token": "H", "logprob": -9999.0, "bytes": [72]},
+            ],
+        },
+        {"token": "", "logprob": -1.0, "bytes": None, "top_logprobs": []},
+    ]  # fmt: skip
+    streamed = wire.chat_events(chat(logprobs=True, top_logprobs=2, stream=True), [answer], "fp").split(b"\n\n")
+    told = [json.loads(line.removeprefix(b"data: "))["choices"][0]["logprobs"] for line in streamed[:2]]
+    assert told == [choice["logprobs"], None]
+    assert json.loads(wire.chat_reply(chat(), [answer], "fp"))["choices"][0]["logprobs"] is None
 
 
 def test_scoring():

@@ -199,6 +199,8 @@ def test_problems_with_files_are_told_at_once(load) -> None:
         (PROGRAM, "program: {input: word, output: [a, b], choices: [x, y]}", 2, "choices: {b: […]}"),
         (PROGRAM, "program: {input: word, output: a, choices: {b: [x, y]}}", 2, "unknown output 'b'. Known: a"),
         (PROGRAM, "program: {input: word, output: a, choices: [x]}", 2, "at least 2 entries"),
+        (PROGRAM, "program: {input: word, output: a, mode: score}", 2, "mode: score needs one output with choices"),
+        (PROGRAM, "program: {input: word, output: a, choices: [x, y], mode: scores}", 2, "mode"),
         (PROGRAM, "program: {input: word, output: a, format: xml}", 2, "'plain', 'lines' or 'json'"),
         (PROGRAM, "program: none.py:Name", 2, "nothing there"),
     ],
@@ -220,6 +222,8 @@ def test_inline_programs(load) -> None:
         (PROGRAM, "program: {input: word, output: {antonym: str, n: int}, format: json, choices: {antonym: [a, b]}}")
     )
     assert [field.type for field in task.program.signature.outputs] == [str, int]
+    task = load((PROGRAM, "program: {input: word, output: antonym, choices: [hot, cold], mode: score}"))
+    assert task.program.mode == "score"
 
 
 CODE = '''
