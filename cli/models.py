@@ -59,13 +59,25 @@ def models(
         out.print(said, soft_wrap=True)
 
 
+def fetch(provider: str, name: str, quiet: bool) -> None:
+    """Download a local model unless it is here or a path."""
+    from promptopt.lm.hub import is_hub_name
+    from promptopt.lm.store import KNOWN_MODELS
+
+    if name in {known.name for known in KNOWN_MODELS} or (provider == "hf" and is_hub_name(name)):
+        pull_with_bar(name, quiet)
+
+
 def pull_with_bar(name: str, quiet: bool = False, accept_licence: bool = False) -> str:
     """The model's path, downloaded first if need be, with a progress bar on standard error."""
     from pathlib import Path
 
+    from promptopt.lm.hub import find, is_hub_name
     from promptopt.lm.store import Store
 
     store = Store()
+    if is_hub_name(name):
+        find(store, name)
     if Path(name).suffix == ".gguf" or name in {stored.name for stored in store.installed()}:
         return str(store.resolve(name))
     if quiet:

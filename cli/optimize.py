@@ -58,11 +58,9 @@ def fetch_models(task: object, quiet: bool) -> None:
     from promptopt.task.task import Task
 
     assert isinstance(task, Task)
-    names = {spec.name for spec in task.models.values() if spec.provider in ("llamacpp", "hf", "st")}
-    if names:
-        from promptopt.lm.store import KNOWN_MODELS
+    local = {(spec.provider, spec.name) for spec in task.models.values() if spec.provider in ("llamacpp", "hf", "st")}
+    if local:
+        from .models import fetch
 
-        from .models import pull_with_bar
-
-        for name in sorted(names & {model.name for model in KNOWN_MODELS}):
-            pull_with_bar(name, quiet)
+        for provider, name in sorted(local):
+            fetch(provider, name, quiet)

@@ -36,6 +36,7 @@ def serve(
     from promptopt.serve.wire import Limits
 
     from .console import console, error_console
+    from .models import fetch
     from .safe import safe
 
     token = _token(token_env)
@@ -48,7 +49,7 @@ def serve(
         _check_embedder(served[1].model, embed)
     listening = bind(host, port, token)
     for spec in specs:
-        _fetch(spec.provider, spec.name, json)
+        fetch(spec.provider, spec.name, json)
     limits = Limits(body=max_body, max_tokens=max_tokens)
     server = Server(served, listening, Settings(max_batch, queue, wait_ms / 1000, token, limits))
 
@@ -91,15 +92,6 @@ def _check_embedder(model: object, named: str) -> None:
 
     if not can(model, "embed"):
         raise ConfigError(f"Expected --embed to name a model that makes vectors (st/…), got {named}.")
-
-
-def _fetch(provider: str, name: str, quiet: bool) -> None:
-    from promptopt.lm.store import KNOWN_MODELS
-
-    from .models import pull_with_bar
-
-    if provider in ("llamacpp", "hf", "st") and name in {known.name for known in KNOWN_MODELS}:
-        pull_with_bar(name, quiet)
 
 
 def _leave_at_once() -> NoReturn:

@@ -100,7 +100,7 @@ class SentenceTransformerBackend:
         _check(spec)
         self._spec = spec
         self._store = store or Store()
-        self._known = {model.name: model for model in self._store.known()}.get(spec.name)
+        self._known = {m.name: m for m in self._store.known() if m.revision is None}.get(spec.name)
         self._place = self._found()
         self._batch = max(1, spec.concurrency or _BATCH)
         self._cache = VectorCache(cache or home() / "embeddings.sqlite")
@@ -196,7 +196,7 @@ class SentenceTransformerBackend:
                 f"Expected a folder with a sentence-transformers model, got {name!r}, which is not there. Give a "
                 f"folder, organisation/name of the hub, or {DEFAULT}."
             )
-        raise UnknownNameError("embedding model", name, [m.name for m in self._store.known() if m.folder])
+        raise UnknownNameError("embedding model", name, [m.name for m in self._store.known() if m.folder and m.revision is None])
 
     def _keys(self, texts: Sequence[str]) -> dict[str, bytes]:
         if isinstance(texts, str) or not isinstance(texts, Sequence):

@@ -1,4 +1,4 @@
-"""``hf/<name, directory or file.gguf>``: a local model by torch and transformers, on CPU or CUDA, in large batches.
+"""``hf/<name, org/name, folder or file.gguf>``: a local model by torch and transformers, on CPU or CUDA, in batches.
 
 It writes (``Generates``), says how likely given texts are (``Scores``), shows its hidden states (``HiddenStates``) and
 reads vectors in place of words (``SoftPrompts``). This file turns requests into tokens and answers into records; how a
@@ -35,6 +35,7 @@ import numpy as np
 
 from promptopt import jsonio
 from promptopt.errors import CallError, ConfigError, ModelUnavailableError
+from promptopt.lm import hub
 from promptopt.lm.base import Completion, Message, Request
 from promptopt.lm.capabilities import Pool, Scored, ScoreRequest
 from promptopt.lm.converted import Converted
@@ -62,7 +63,8 @@ class HFBackend:
     bfloat16 by default. A GGUF file is converted at its first loading and kept in the store's folder, in that format.
 
     Args:
-        spec: which model: a name of ``promptopt models ls``, a directory as transformers saves it, or a GGUF file.
+        spec: which model: a name of ``promptopt models ls``, ``org/name`` of the hub, a directory as transformers saves
+            it, or a GGUF file.
         store: where model files are; None: the user's cache folder.
 
     Raises:
@@ -92,9 +94,11 @@ class HFBackend:
         self._dtype = spec.dtype or DTYPES[0]
         self._store = store or Store()
         self._known = {model.name: model for model in self._store.known()}.get(spec.name)
+        if self._known is None and hub.is_hub_name(spec.name):
+            self._known = hub.find(self._store, spec.name)
         if self._known is None:
             self._store.resolve(spec.name)
-        elif self._known.folder:
+        elif self._known.folder and self._known.revision is None:
             raise ModelUnavailableError(
                 f"{spec.id} is not a model that writes text ({self._known.about}). See: promptopt models ls"
             )
@@ -262,7 +266,8 @@ class HFBackend:
     def _ready(self, progress: Progress | None = None, *, chats: bool = False) -> Engine:
         with self._busy:
             if self._engine is None:
-                path = self._store.resolve(self._spec.name, progress)
+                from_store = self._store.resolve if self._known is None else self._store.pull
+                path = from_store(self._spec.name, progress)
                 quick = None if path.is_dir() else Converted(self._store.folder, self._content, self._dtype, maker())
                 self._engine = Engine(path, self._spec.device, self._dtype, quick)
             if chats and not self._engine.tokens.chats:

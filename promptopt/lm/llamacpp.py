@@ -83,7 +83,7 @@ class LlamaCppBackend:
         self.max_batch = max(1, spec.concurrency or _SLOTS)
         self._spec = spec
         self._store = store or Store()
-        self._known = {model.name: model for model in self._store.known()}.get(spec.name)
+        self._known = {m.name: m for m in self._store.known() if m.revision is None}.get(spec.name)
         if self._known is None:
             _check_gguf(self._store.resolve(spec.name))
         elif self._known.folder:

@@ -11,6 +11,7 @@ On disk, in ``models_folder()``:
     <file or folder>.json       what it was when it was verified: sha256, bytes and modification time of each file
     .<name>.partial/            a download under way or interrupted; continued by the next pull
     .<name>.lock                held while a process pulls or removes the model
+    hub/<org>--<name>.json      what a model of the hub consists of, as it was asked for (lm/hub.py)
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ Progress = Callable[[int, int, str], None]
 """``progress(bytes done, bytes in all, what is happening)``."""
 
 _CHUNK = 1 << 20
+_HUB = "hub"  # folder of what is known of models that users named
 _POLL = 0.2
 _HUB_SILENCE = 15.0
 _SPARE = 64 << 20
@@ -53,12 +55,19 @@ class ModelFile:
     Args:
         path: below the model's folder; of a model in one file: its name.
         bytes: its size.
-        sha256: 64 hex digits.
+        sha256: 64 hex digits; empty: the hub names its git blob alone.
+        blob: git's sha1 of its content, where there is no sha256.
     """
 
     path: str
     bytes: int
     sha256: str
+    blob: str = ""
+
+    @property
+    def hash(self) -> str:
+        """What its content is known by."""
+        return self.sha256 or f"blob {self.blob}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +94,7 @@ class KnownModel:
         maker: who trained it.
         about: one line on what it is good for.
         hub: repository of the hub that has the same files, or None.
+        revision: of a model that the user named: the commit of the hub; None: one of ours, its newest files as listed.
         wheels: wheels that carry the files.
         folder: whether the model is a folder of files; else it is its only file.
         terms: where the terms are that the user must accept first; None: none.
@@ -96,6 +106,7 @@ class KnownModel:
     maker: str
     about: str
     hub: str | None = None
+    revision: str | None = None
     wheels: tuple[Wheel, ...] = ()
     folder: bool = False
     terms: str | None = None
@@ -110,7 +121,12 @@ class KnownModel:
         """Of a model in one file, that file's; of a folder, the digest of its files' digests."""
         if len(self.files) == 1:
             return self.files[0].sha256
-        return jsonio.digest(sorted((file.path, file.sha256) for file in self.files))
+        return jsonio.digest(sorted((file.path, file.hash) for file in self.files))
+
+    @property
+    def place(self) -> str:
+        """Its name as one name of a file."""
+        return self.name.replace("/", "--")
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +265,11 @@ class Store:
 
     def __init__(self, folder: Path | None = None, models: Sequence[KnownModel] = KNOWN_MODELS) -> None:
         self.folder = folder or models_folder()
-        self._models: Mapping[str, KnownModel] = {model.name: model for model in models}
+        self._models = {model.name: model for model in models}
+        for record in sorted(self.folder.glob(f"{_HUB}/*.json")):
+            with contextlib.suppress(ConfigError, KeyError, TypeError, OSError):  # a damaged one is asked for again
+                model = _from_json(jsonio.loads(record.read_bytes()))
+                self._models.setdefault(model.name, model)
 
     def known(self) -> tuple[KnownModel, ...]:
         """All models it knows, stored or not."""
@@ -264,6 +284,18 @@ class Store:
         if name not in self._models:
             raise UnknownNameError("model", name, self._models)
         return self._models[name]
+
+    def add(self, model: KnownModel) -> None:
+        """Know a model of the hub from now on, in other processes too.
+
+        Raises:
+            StorageError: the cache folder cannot be written.
+        """
+        with _writing(self.folder):
+            record = self._hub_record(model)
+            record.parent.mkdir(parents=True, exist_ok=True)
+            _write_json(record, _to_json(model))
+        self._models[model.name] = model
 
     def installed(self) -> list[StoredModel]:
         """The models that are on disk and whole, by the quick check of sizes and times."""
@@ -379,6 +411,9 @@ class Store:
             self._discard(model)
             for path in rest:
                 _delete(path)
+            if model.revision is not None:
+                self._hub_record(model).unlink(missing_ok=True)
+                del self._models[name]
         return freed
 
     def digest(self, path: Path) -> str:
@@ -407,7 +442,10 @@ class Store:
         return sha256
 
     def _target(self, model: KnownModel) -> Path:
-        return self.folder / (model.name if model.folder else model.files[0].path)
+        return self.folder / (model.place if model.folder else model.files[0].path)
+
+    def _hub_record(self, model: KnownModel) -> Path:
+        return self.folder / _HUB / f"{model.place}.json"
 
     def _places(self, model: KnownModel) -> dict[str, Path]:
         target = self._target(model)
@@ -418,10 +456,10 @@ class Store:
         return target.with_name(target.name + ".json")
 
     def _partial(self, model: KnownModel) -> Path:
-        return self.folder / f".{model.name}.partial"
+        return self.folder / f".{model.place}.partial"
 
     def _lock(self, model: KnownModel, waiting: Callable[[], None] | None) -> contextlib.AbstractContextManager[None]:
-        return _locked(self.folder / f".{model.name}.lock", waiting or (lambda: None))
+        return _locked(self.folder / f".{model.place}.lock", waiting or (lambda: None))
 
     def _record(self, model: KnownModel) -> dict[str, Any] | None:
         try:
@@ -436,7 +474,7 @@ class Store:
             if not place.is_file():
                 return False
             stat = place.stat()
-            seen = {"sha256": file.sha256, "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+            seen = {"sha256": file.hash, "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
             if record["files"].get(file.path) != seen or stat.st_size != file.bytes:
                 return False
         return True
@@ -460,7 +498,7 @@ class Store:
         files = {}
         for file in model.files:
             stat = self._places(model)[file.path].stat()
-            files[file.path] = {"sha256": file.sha256, "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+            files[file.path] = {"sha256": file.hash, "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
         _write_json(self._record_path(model), {"model": model.name, "source": source, "files": files})
 
     def _discard(self, model: KnownModel) -> None:
@@ -608,7 +646,7 @@ import sys
 from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.utils import get_session
 get_session().head(constants.ENDPOINT, timeout=5)
-hf_hub_download(sys.argv[1], sys.argv[2], local_dir=sys.argv[3])
+hf_hub_download(sys.argv[1], sys.argv[2], local_dir=sys.argv[3], revision=sys.argv[4] or None)
 """
 
 
@@ -639,7 +677,7 @@ class _HubDownload(_Download):
         if here.is_file() and here.stat().st_size == file.bytes:
             return
         before = _size(folder)
-        command = [_python(), "-P", "-c", _HUB_CLIENT, hub, file.path, str(folder)]
+        command = [_python(), "-P", "-c", _HUB_CLIENT, hub, file.path, str(folder), self.model.revision or ""]
         env = {"HF_HUB_ETAG_TIMEOUT": "5", "HF_HUB_DOWNLOAD_TIMEOUT": "15", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
         what = f"from the hub: {hub}"
         problem = self.watch(command, folder, env, lambda: done + _size(folder) - before, what, _HUB_SILENCE)
@@ -757,15 +795,35 @@ def _damage(model: KnownModel, files: Mapping[str, Path]) -> str | None:
         size = place.stat().st_size
         if size != file.bytes:
             return f"{file.path}: expected {file.bytes:,} bytes, got {size:,}"
-        sha256 = _sha256(place)
-        if sha256 != file.sha256:
-            return f"{file.path}: expected sha256 {file.sha256}, got {sha256}"
+        found = _sha256(place) if file.sha256 else f"blob {_git_blob(place)}"
+        if found != file.hash:
+            return f"{file.path}: expected sha256 {file.hash}, got {found}"
     return None
 
 
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _git_blob(path: Path) -> str:
+    """The name that git gives to this content."""
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def _to_json(model: KnownModel) -> dict[str, Any]:
+    """Of a model of the hub."""
+    files = [[file.path, file.bytes, file.sha256, file.blob] for file in model.files]
+    told = {name: getattr(model, name) for name in ("name", "licence", "maker", "about", "hub", "revision")}
+    return {**told, "files": files}
+
+
+def _from_json(data: Mapping[str, Any]) -> KnownModel:
+    name, licence, maker, about = (str(data[key]) for key in ("name", "licence", "maker", "about"))
+    files = tuple(ModelFile(*file) for file in data["files"])
+    hub, revision = str(data["hub"]), str(data["revision"])
+    return KnownModel(name, files, licence, maker, about, hub, revision, folder=True)
 
 
 def _looks_like_a_path(text: str) -> bool:

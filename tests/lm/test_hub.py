@@ -1,0 +1,245 @@
+"""Models that users name by org/name, from a hub on loopback that is spoken to by the hub's own client."""
+
+import hashlib
+import http.server
+import json
+import subprocess
+import sys
+import threading
+import urllib.parse
+
+import pytest
+
+from promptopt.errors import ModelUnavailableError
+from promptopt.lm import hub as hub_room
+from promptopt.lm.base import Completion, Request
+from promptopt.lm.hf import HFBackend
+from promptopt.lm.hub import find, is_hub_name
+from promptopt.lm.llamacpp import LlamaCppBackend
+from promptopt.lm.spec import ModelSpec
+from promptopt.lm.store import Store
+
+pytest.importorskip("huggingface_hub")
+
+COMMITS = {"main": "a" * 40, "v1": "b" * 40}
+FILES = {
+    "config.json": b'{"model_type": "llama"}',
+    "model.safetensors": b"weights" * 100,
+    "tokenizer.json": b"{}",
+    "README.md": b"hello",
+    "pytorch_model.bin": b"pickle",
+    "modeling_own.py": b"import os",
+    "consolidated.safetensors": b"the same again",
+}
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """As much of the hub as its client asks for. Files that start with ``weights`` are large ones, with a sha256."""
+
+    files = FILES
+    asked = ()
+    trouble = ""
+
+    def answer(self, body):
+        path = urllib.parse.urlsplit(self.path).path
+        type(self).asked += (path,)
+        if path == "/":
+            return self.say(b"", body)
+        if self.trouble == "gated" and self.headers.get("Authorization") != "Bearer hf_secret":
+            return self.say(b"{}", body, 401, {"X-Error-Code": "GatedRepo"})
+        if path.startswith("/api/models/org/tiny"):
+            revision = path.partition("/revision/")[2] or "main"
+            if revision not in COMMITS:
+                return self.say(b"{}", body, 404, {"X-Error-Code": "RevisionNotFound"})
+            return self.say(json.dumps(self.about(COMMITS[revision])).encode(), body)
+        if path.startswith("/org/tiny/resolve/"):
+            commit, _, name = path.removeprefix("/org/tiny/resolve/").partition("/")
+            if name in self.files and commit in COMMITS.values():
+                return self.say(self.files[name], body, 200, {"X-Repo-Commit": commit, "ETag": f'"{name}{commit}"'})
+        return self.say(b"{}", body, 404, {"X-Error-Code": "RepoNotFound"})
+
+    def about(self, commit):
+        siblings = []
+        for name, content in self.files.items():
+            blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+            told = {"rfilename": name, "size": len(content), "blobId": blob}
+            if content.startswith(b"weights"):
+                told["lfs"] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 1}
+            siblings.append(told)
+        return {"id": "org/tiny", "sha": commit, "siblings": siblings, "cardData": {"license": "apache-2.0"}}
+
+    def say(self, content, body, status=200, more=None):
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(content)), **(more or {})}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if body:
+            self.wfile.write(content)
+
+    def do_HEAD(self):
+        self.answer(False)
+
+    def do_GET(self):
+        self.answer(True)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    handler = type("ThisHub", (Hub,), {})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    for name in ("HF_HUB_OFFLINE", "HF_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    yield handler
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_what_is_a_name_of_the_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert is_hub_name("org/tiny")
+    assert is_hub_name("org/tiny@refs/pr/1")
+    (tmp_path / "org" / "tiny").mkdir(parents=True)
+    assert not is_hub_name("org/tiny"), "a folder that is there comes first"
+    for name in ("tiny", "/org/tiny", "~/tiny", "../tiny", "org/tiny.gguf", "a/b/c", "org/"):
+        assert not is_hub_name(name)
+
+
+def test_weights_and_tokenizer_are_fetched_and_nothing_that_may_hold_code(hub, tmp_path):
+    store = Store(tmp_path / "models")
+    known = find(store, "org/tiny")
+    assert (known.licence, known.maker, known.revision) == ("apache-2.0", "org", COMMITS["main"])
+    folder = store.pull("org/tiny")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
+        name: FILES[name] for name in ("config.json", "model.safetensors", "tokenizer.json")
+    }
+    assert [model.name for model in store.installed()] == ["org/tiny"]
+    assert store.verify("org/tiny").path == folder
+
+
+def test_it_means_the_same_tomorrow_and_needs_no_network(hub, tmp_path, monkeypatch):
+    first = find(Store(tmp_path), "org/tiny")
+    hub.files = {**FILES, "config.json": b'{"model_type": "other"}'}
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    asked = len(hub.asked)
+    again = find(Store(tmp_path), "org/tiny")
+    assert again == first
+    assert again.sha256 == first.sha256
+    assert len(hub.asked) == asked
+
+
+def test_a_revision_is_another_model(hub, tmp_path):
+    store = Store(tmp_path)
+    old = find(store, "org/tiny@v1")
+    assert old.revision == COMMITS["v1"]
+    assert store.pull("org/tiny@v1") != store.pull(find(store, "org/tiny").name)
+    assert any(f"/resolve/{COMMITS['v1']}/" in path for path in hub.asked)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_content_that_is_not_what_was_announced_is_not_taken(hub, tmp_path, name):
+    store = Store(tmp_path)
+    find(store, "org/tiny")
+    hub.files = {**FILES, name: FILES[name].replace(b"e", b"E")}
+    with pytest.raises(ModelUnavailableError, match=f"{name}: expected sha256"):
+        store.pull("org/tiny")
+    assert not store.installed()
+
+
+def test_removed_it_is_forgotten(hub, tmp_path):
+    store = Store(tmp_path)
+    find(store, "org/tiny")
+    store.pull("org/tiny")
+    assert store.remove("org/tiny") == sum(
+        len(FILES[n]) for n in ("config.json", "model.safetensors", "tokenizer.json")
+    )
+    assert [model.name for model in Store(tmp_path).known() if "/" in model.name] == []
+    hub.files = {**FILES, "config.json": b"{}"}
+    assert find(Store(tmp_path), "org/tiny").bytes < 800
+
+
+@pytest.mark.parametrize(
+    ("name", "trouble", "says"),
+    [
+        ("org/gone", "", "404"),
+        ("org/tiny@v9", "", "404"),
+        ("org/tiny", "gated", "401"),
+        ("org/tiny", "offline", "HF_HUB_OFFLINE is set"),
+        ("org/tiny", "unreachable", "refused|Connection|connect"),
+        ("org/tiny", "pickles", r"no weights as model\*\.safetensors"),
+    ],
+)
+def test_what_cannot_be_had_is_told_with_the_reason(hub, tmp_path, monkeypatch, name, trouble, says):
+    hub.trouble = trouble
+    if trouble == "offline":
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    if trouble == "unreachable":
+        monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    if trouble == "pickles":
+        hub.files = {"config.json": b"{}", "pytorch_model.bin": b"pickle", "other.safetensors": b"x"}
+    with pytest.raises(ModelUnavailableError, match=says) as caught:
+        find(Store(tmp_path), name)
+    assert f"hf/{name}" in str(caught.value)
+    assert not list(tmp_path.glob("hub/*"))
+
+
+def test_a_token_of_the_environment_opens_a_gated_model(hub, tmp_path, monkeypatch):
+    hub.trouble = "gated"
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    store = Store(tmp_path)
+    find(store, "org/tiny")
+    store.pull("org/tiny")
+    assert all(b"hf_secret" not in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("answer", ["", "[]", "{}", '{"commit": "x", "licence": "y", "files": [[1]]}'])
+def test_an_odd_answer_is_told(tmp_path, monkeypatch, answer):
+    monkeypatch.setattr(hub_room, "_ASK", f"print({answer!r})")
+    with pytest.raises(ModelUnavailableError, match="its answer is odd"):
+        find(Store(tmp_path), "org/tiny")
+
+
+def test_a_damaged_record_is_asked_for_again(hub, tmp_path):
+    find(Store(tmp_path), "org/tiny")
+    (record,) = tmp_path.glob("hub/*.json")
+    record.write_text('{"name": 1')
+    assert find(Store(tmp_path), "org/tiny").revision == COMMITS["main"]
+
+
+def test_other_providers_do_not_take_it_for_theirs(hub, tmp_path):
+    store = Store(tmp_path)
+    find(store, "org/tiny")
+    with pytest.raises(ModelUnavailableError, match="does not exist"):
+        LlamaCppBackend(ModelSpec("llamacpp/org/tiny"), store)
+
+
+@pytest.mark.model
+def test_a_model_of_the_hub_answers(hub, tmp_path, tiny):
+    hub.files = {path.name: path.read_bytes() for path in tiny().iterdir()}
+    store = Store(tmp_path)
+    model = HFBackend(ModelSpec("hf/org/tiny", dtype="float32"), store)
+    (answer,) = model.generate([Request((("user", "w1 w2"),), 4, 0.0)])
+    assert isinstance(answer, Completion)
+    assert answer.text
+    assert model.digest == HFBackend(ModelSpec("hf/org/tiny", dtype="float32"), store).digest
+    model.close()
+
+
+def test_the_command_line_lists_and_forgets(hub, tmp_path, monkeypatch):
+    monkeypatch.setenv("PROMPTOPT_MODELS", str(tmp_path))
+
+    def models(*arguments):
+        command = [sys.executable, "-m", "promptopt_cli.main", "models", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+
+    assert "org--tiny" in models("pull", "org/tiny")
+    assert any(line.startswith("org/tiny") and line.endswith("here") for line in models("ls").splitlines())
+    assert "freed" in models("rm", "org/tiny")
+    assert "org/tiny" not in models("ls")
