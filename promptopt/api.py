@@ -29,7 +29,7 @@ from promptopt.lm.spec import ModelSpec
 from promptopt.optimizers import OPTIMIZERS
 from promptopt.program.params import Candidate
 from promptopt.search.budget import Budget, Limits
-from promptopt.search.engine import Engine, Job
+from promptopt.search.engine import Engine, Job, pays_once
 from promptopt.search.events import Observer
 from promptopt.search.optimizer import Optimizer
 from promptopt.search.result import Result as Result
@@ -168,10 +168,13 @@ def evaluate(
     candidate = candidate or task.program.default()
     purse, meter, log = Budget(budget or _limits(task)), Meter(), MemoryLog()
     with open_models(task, backends) as models, open_doors(task, None, purse, meter, models) as doors:
+        session = Session(doors)
+        if pays_once(task.program, session):
+            purse.paid = set()
         evaluator = Evaluator(
             task.program,
             task.metric,
-            Session(doors),
+            session,
             log,
             _policy(task),
             doors["task"].concurrency,

@@ -196,7 +196,8 @@ class SentenceTransformerBackend:
                 f"Expected a folder with a sentence-transformers model, got {name!r}, which is not there. Give a "
                 f"folder, organisation/name of the hub, or {DEFAULT}."
             )
-        raise UnknownNameError("embedding model", name, [m.name for m in self._store.known() if m.folder and m.revision is None])
+        ours = [model.name for model in self._store.known() if model.folder and model.revision is None]
+        raise UnknownNameError("embedding model", name, ours)
 
     def _keys(self, texts: Sequence[str]) -> dict[str, bytes]:
         if isinstance(texts, str) or not isinstance(texts, Sequence):

@@ -79,6 +79,16 @@ class Job:
     guards: Guards = field(default_factory=Guards)
 
 
+def pays_once(program: Module, session: Session) -> bool:
+    """Whether a run sends requests again that it has paid for, which are then free.
+
+    What comes before a changed predictor is such, a judge's view of an answer that several candidates gave, and the
+    prompts without an example that ``mode: score_calibrated`` compares with.
+    """
+    predictors = program.predictors().values()
+    return len(predictors) > 1 or session.has("judge") or any(p.mode == "score_calibrated" for p in predictors)
+
+
 class Engine:
     """One run from start to result.
 
@@ -108,9 +118,7 @@ class Engine:
         self._tracers: dict[str, Evaluator] = {}
         self._dropped: dict[str, int] = {}
         budget.spent_before = run.seconds
-        predictors = job.program.predictors().values()
-        if len(predictors) > 1 or session.has("judge") or any(p.mode == "score_calibrated" for p in predictors):
-            # What a changed predictor leaves as it was is not charged again, nor prompts that name no example.
+        if pays_once(job.program, session):
             budget.paid = set()
         self._evaluator = Evaluator(
             job.program, job.metric, session, run.cells, job.policy, job.concurrency, budget, self._cell_done

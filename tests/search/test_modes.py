@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from promptopt.api import optimize
+from promptopt.api import evaluate, optimize
 from promptopt.errors import ConfigError, RunMismatchError
 from promptopt.lm.scripted import ScriptedLM, ScriptedScorer
 from promptopt.lm.spec import ModelSpec
@@ -92,3 +92,9 @@ def test_a_model_that_cannot_score_is_refused_before_anything_is_spent(tmp_path)
         run(tmp_path / "run", "score", model=lm)
     assert lm.calls == 0
     assert not (tmp_path / "run").exists()
+
+
+def test_evaluating_costs_what_it_costs_in_a_run():
+    lm = ScriptedScorer(lambda _: "", likelihood, digest="scripted/t")
+    done = evaluate(task("score_calibrated"), split="search", backends={"task": lm})
+    assert done.trial.usage["task"].calls == lm.calls == SEARCH + 3
