@@ -11,6 +11,9 @@ and details from the authors' code. Every predictor has two variables, its instr
 ``fixed``      (default) a Bayesian model of main effects and pairs that knows how many examples a score comes from and
                which texts are alike, Thompson sampling, several combinations at once; any ``evaluation``; the default
                instruction is an option without paying for it; proposals in worked turns, which small proposers need.
+               The exemplar sets are tried first, under the default instructions: they are worth more than wordings (Wan
+               et al. 2024, "Teach Better or Show Smarter?"). Played on seven recorded tasks for development, 40 searches
+               each at 230 calls, that is +1.4 points for the winner (``bench/``, tests/benchmarks/bench_small.py).
 
 In both, demos come from a split of their own, so no example that is scored is ever shown.
 """
@@ -195,6 +198,25 @@ class Space:
         return [lexical([_read(option) for option in v.options]).astype(np.float64) for v in self.variables]
 
 
+def exemplars_first(space: Space) -> list[tuple[int, ...]]:
+    """Combinations of the default instructions with exemplar sets: those that were made together stay together.
+
+    Example:
+        >>> space = Space(Candidate({}), [Variable("i", ("a", "b")), Variable("e", ((), (Exemplar({}, {"x": 1}),)))])
+        >>> exemplars_first(space)
+        [(0, 1)]
+    """
+    shelves = [not isinstance(variable.options[0], str) for variable in space.variables]
+    most = max((len(v.options) for v, shelf in zip(space.variables, shelves, strict=True) if shelf), default=1)
+    return [
+        tuple(
+            min(number, len(variable.options) - 1) if shelf else 0
+            for variable, shelf in zip(space.variables, shelves, strict=True)
+        )
+        for number in range(1, most)
+    ]
+
+
 def build_space(settings: Mipro, context: Context, *, paid_default: bool = False) -> Space:
     """Bootstrap and propose.
 
@@ -286,6 +308,7 @@ class _Fixed:
         self._made = 0
         self._seen: set[Candidate] = {context.default}
         self._told: dict[tuple[int, ...], tuple[float, int]] = {}
+        self._first: list[tuple[int, ...]] = []
 
     def ask(self) -> Sequence[Ask]:
         settings = self._settings
@@ -296,9 +319,12 @@ class _Fixed:
             self._features = self._space.features()
             table = trial_count(settings.sets, len(self._context.instruction_parameters), settings.zero_shot)
             self._most = settings.trials or _FIXED * table
+            if settings.surrogate == "linear":
+                self._first = exemplars_first(self._space)
         space = self._space
         one_by_one = settings.evaluation == "full"  # the budget may end the search anywhere
         wanted = min(1 if one_by_one else settings.per_step, self._most - self._made)
+        wanted = min(wanted, len(self._first) or wanted)
         suggest = self._suggester(space)
         rng = self._context.seeds.rng("mipro", "fresh", self._steps)
         asks: list[Ask] = []
@@ -306,7 +332,10 @@ class _Fixed:
         tries = 0
         while len(asks) < wanted and len(self._seen) < space.size and tries < _TRIES * wanted:
             # A model that is sure of what it has seen gives nothing else: then any other combination will do.
-            combo = suggest() if tries < _TRIES * wanted // 2 else _any(space.choices, rng)
+            if self._first:
+                combo = self._first.pop(0)
+            else:
+                combo = suggest() if tries < _TRIES * wanted // 2 else _any(space.choices, rng)
             tries += 1
             candidate = space.candidate(combo, Origin("mipro", self._steps, f"options {combo}"))
             if candidate in self._seen:
