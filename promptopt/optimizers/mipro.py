@@ -11,9 +11,8 @@ and details from the authors' code. Every predictor has two variables, its instr
 ``fixed``      (default) a Bayesian model of main effects and pairs that knows how many examples a score comes from and
                which texts are alike, Thompson sampling, several combinations at once; any ``evaluation``; the default
                instruction is an option without paying for it; proposals in worked turns, which small proposers need.
-               The exemplar sets are tried first, under the default instructions: they are worth more than wordings (Wan
-               et al. 2024, "Teach Better or Show Smarter?"). Played on seven recorded tasks for development, 40 searches
-               each at 230 calls, that is +1.4 points for the winner (``bench/``, tests/benchmarks/bench_small.py).
+               The exemplar sets are tried first, under the default instructions: they are worth more than wordings
+               (Wan et al. 2024, "Teach Better or Show Smarter?").
 
 In both, demos come from a split of their own, so no example that is scored is ever shown.
 """
