@@ -22,6 +22,7 @@ def models(
     from promptopt.lm.store import Store
 
     from .console import console
+    from .safe import safe
 
     store, out = Store(), console()
     if action == "ls":
@@ -35,7 +36,9 @@ def models(
         for row in rows:
             mark = "here" if row["here"] else ""
             size = int(str(row["bytes"])) / 1e6
-            out.print(f"{row['name']:<28} {size:>6,.0f} MB  {row['licence']:<18} {mark}".rstrip())
+            # Those of the hub are in its words.
+            called, licence = safe(str(row["name"])), safe(str(row["licence"]))
+            out.print(f"{called:<28} {size:>6,.0f} MB  {licence:<18} {mark}".rstrip())
         return
     if action not in ("pull", "path", "verify", "rm"):
         raise UnknownNameError("action", action, ["ls", "pull", "path", "verify", "rm"])
@@ -64,7 +67,8 @@ def fetch(provider: str, name: str, quiet: bool) -> None:
     from promptopt.lm.hub import is_hub_name
     from promptopt.lm.store import KNOWN_MODELS
 
-    if name in {known.name for known in KNOWN_MODELS} or (provider == "hf" and is_hub_name(name)):
+    known = provider in ("llamacpp", "hf", "st") and name in {known.name for known in KNOWN_MODELS}
+    if known or (provider == "hf" and is_hub_name(name)):
         pull_with_bar(name, quiet)
 
 
@@ -78,8 +82,10 @@ def pull_with_bar(name: str, quiet: bool = False, accept_licence: bool = False) 
     store = Store()
     if is_hub_name(name):
         find(store, name)
-    if Path(name).suffix == ".gguf" or name in {stored.name for stored in store.installed()}:
+    if Path(name).suffix == ".gguf":
         return str(store.resolve(name))
+    if name in {stored.name for stored in store.installed()}:
+        return str(store.path(name))
     if quiet:
         return str(store.pull(name, None, accept_licence))
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn

@@ -156,8 +156,10 @@ def complete_each(requests: Sequence[Request], role: str = "task") -> list[tuple
 
     answers = wait(every())
     if tally is not None:
-        for answer, usage in answers:
+        for request, (answer, usage) in zip(requests, answers, strict=True):
             tally.add(role, usage)
+            if request.choose and isinstance(answer, Completion):
+                tally.constrained = answer.constrained and tally.constrained is not False
             if isinstance(answer, Completion) and answer.key and usage.calls:
                 tally.calls.append(answer.key)
     return answers

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from promptopt.errors import CallError
 from promptopt.lm.base import Completes, Completion, Generates, Request
 from promptopt.lm.capabilities import Scored, ScoreRequest, Scores, ScoresOne
 from promptopt.records import Failure
@@ -69,18 +68,15 @@ class ChoosingCalls:
         if not request.choose:
             return await self._backend.complete(request)
         assert isinstance(self._backend, ScoresOne)
-        answer = chosen(request, await self._backend.score_one(_asked(request)))
-        if isinstance(answer, Failure):
-            raise CallError(answer)
-        return answer
+        return chosen(request, await self._backend.score_one(_asked(request)))
 
     async def aclose(self) -> None:
         """Close connections."""
         await self._backend.aclose()
 
 
-def chosen(request: Request, scored: Scored) -> Completion | Failure:
-    """The likeliest of ``request.choose``, of equals the first; a Failure where none has a number.
+def chosen(request: Request, scored: Scored) -> Completion:
+    """The likeliest of ``request.choose``, of equals the first; an empty reply where none has a number.
 
     Example:
         >>> request = Request((("user", "Is fire hot?"),), choose=("no", "yes"))
@@ -88,11 +84,9 @@ def chosen(request: Request, scored: Scored) -> Completion | Failure:
         'yes'
     """
     best = max(scored.logprobs)
-    if not math.isfinite(best):
-        named = ", ".join(map(repr, request.choose))
-        return Failure("parse", f"None of {named} is among the likeliest replies that the model shows.")
     return Completion(
-        request.choose[scored.logprobs.index(best)],
+        # Paid and recorded like a reply that says nothing: whoever reads it makes of it what a parser would.
+        request.choose[scored.logprobs.index(best)] if math.isfinite(best) else "",
         scored.usage,
         constrained=True,
         scores=scored.logprobs,

@@ -94,6 +94,8 @@ class HFBackend:
         self._dtype = spec.dtype or DTYPES[0]
         self._store = store or Store()
         self._known = {model.name: model for model in self._store.known()}.get(spec.name)
+        if self._known is not None and self._known.revision is not None and not hub.is_hub_name(spec.name):
+            self._known = None  # a folder of that name is there by now
         if self._known is None and hub.is_hub_name(spec.name):
             self._known = hub.find(self._store, spec.name)
         if self._known is None:

@@ -21,7 +21,7 @@ from typing import Any
 
 from promptopt import jsonio
 from promptopt.errors import ConfigError, ModelUnavailableError
-from promptopt.lm.store import KnownModel, ModelFile, Store
+from promptopt.lm.store import KnownModel, ModelFile, Store, is_bare
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
 _WEIGHTS = ("model*.safetensors",)
@@ -63,10 +63,7 @@ def find(store: Store, name: str) -> KnownModel:
         StorageError: the answer cannot be kept.
     """
     known = {model.name: model for model in store.known()}.get(name)
-    if known is None:
-        known = _asked(name)
-        store.add(known)
-    return known
+    return store.add(_asked(name)) if known is None else known
 
 
 def _asked(name: str) -> KnownModel:
@@ -90,20 +87,28 @@ def _asked(name: str) -> KnownModel:
 
 
 def _known(name: str, repository: str, told: dict[str, Any]) -> KnownModel:
+    # Bare names alone: what is loaded lies at the top, and a path could lead elsewhere.
     files = [
         ModelFile(path, int(size), sha256 or "", "" if sha256 else blob)
         for path, size, sha256, blob in told["files"]
-        if any(fnmatch.fnmatchcase(path, pattern) for pattern in (*_WEIGHTS, *_TEXTS))
+        if is_bare(path) and any(fnmatch.fnmatchcase(path, pattern) for pattern in (*_WEIGHTS, *_TEXTS))
     ]
     if not any(fnmatch.fnmatchcase(file.path, pattern) for file in files for pattern in _WEIGHTS):
         raise _unavailable(
             name, "it has no weights as model*.safetensors, and others are not loaded: they may hold code"
         )
-    commit = str(told["commit"])
+    for file in files:
+        if file.bytes < 0 or not re.fullmatch(
+            "[0-9a-f]{64}" if file.sha256 else "[0-9a-f]{40}", file.sha256 or file.blob
+        ):
+            raise ValueError(f"{file.path} has no size or hash")
+    commit = told["commit"]
+    if not re.fullmatch("[0-9a-f]{40}", commit):
+        raise ValueError(f"commit {commit!r}")
     return KnownModel(
         name=name,
         files=tuple(files),
-        licence=str(told["licence"]),
+        licence=str(told["licence"])[:60],
         maker=repository.partition("/")[0],
         about="a model of the hub",
         hub=repository,

@@ -43,6 +43,7 @@ from promptopt.records import Failure, Usage
 _SLOTS = 4
 _CONTEXT = 4096
 _MOST_THREADS = 16
+_NO_STOP = ("",)  # instead of the model's own
 _LIKELIEST = 100  # more cost time: they are written as JSON
 _RANDOM_SEED = 0xFFFFFFFF  # the one value that llama.cpp takes as "any"
 
@@ -208,7 +209,7 @@ class LlamaCppBackend:
         return reply.completion(request, time.perf_counter() - began)
 
     def _score(self, request: ScoreRequest, gone: threading.Event) -> Scored:
-        first = self._answer(Request(request.messages, 1, 0.0, top_logprobs=_LIKELIEST), gone)
+        first = self._answer(Request(request.messages, 1, 0.0, _NO_STOP, top_logprobs=_LIKELIEST), gone)
         # Two tokens may say the same: the likelier is the one that would be written.
         likeliest = dict(reversed(first.tokens[0].top)) if first.tokens else {}
         logprobs, lengths = [], []
@@ -220,7 +221,7 @@ class LlamaCppBackend:
             # No token is shorter than a byte, and one more ends the reply.
             most = len(text.encode()) + 1
             forced = self._answer(
-                Request(request.messages, most, 0.0, constraint=Constraint((text,)), top_logprobs=0), gone
+                Request(request.messages, most, 0.0, _NO_STOP, constraint=Constraint((text,)), top_logprobs=0), gone
             )
             if forced.text != text:
                 raise failed("server", f"llama.cpp was held to {text!r} and wrote {forced.text!r}.", forced.text)

@@ -167,7 +167,11 @@ class Budgeted:
             error.usage = spent
             raise
         except CallError as error:
-            spent = error.usage = Usage(calls=1)
+            # A backend names what it paid for a reply that cannot be used.
+            spent = error.usage if error.usage.calls else Usage(calls=1)
+            if self._price.charges:
+                spent = replace(spent, usd=self._price.of(spent))
+            error.usage = spent
             raise
         finally:
             self._gate.settle(self._role, bound, spent)

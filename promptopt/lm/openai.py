@@ -146,15 +146,20 @@ class OpenAIBackend:
             return self._scored(await self._sent(URL(f"{self._base}/score"), orjson.dumps(asked)), request)
         reply = await self.complete(Request(request.messages, 1, 0.0, top_logprobs=_LIKELIEST))
         top = reply.tokens[0].top if reply.tokens else ()
-        logprobs, tokens = first_token_scores(request.continuations, top)
+        try:
+            logprobs, tokens = first_token_scores(request.continuations, top)
+        except CallError as error:
+            raise CallError(error.failure, reply.usage) from None  # it was paid for
         return Scored(logprobs, tokens, reply.usage)
 
     async def _look(self) -> bool:
         """Whether the server is promptopt's, which scores whole texts."""
         try:
             listed = await self._sent(URL(f"{self._base}/models"))
-        except RetryableError:
-            raise
+        except RetryableError as error:
+            if error.failure.kind in ("protocol", "server"):  # it lists models in another way, or not at all
+                return False
+            raise RetryableError(error.failure, error.after, billed=False) from None
         except CallError:  # it lists no models, so it is some other server
             return False
         models = listed.get("data")
@@ -321,16 +326,17 @@ class OpenAIBackend:
             raise self._odd("expected a message with text in the first choice", orjson.dumps(reply))
         finish = choices[0].get("finish_reason")
         text = content or ""  # null: the model refused or was filtered, and the finish reason says so
+        usage = _usage(reply.get("usage"), request, text)
         return Completion(
             text,
-            _usage(reply.get("usage"), request, text),
+            usage,
             finish if isinstance(finish, str) else "stop",
             self._constrained(request.constraint),
             seconds=seconds,
-            tokens=() if request.top_logprobs is None else self._tokens(choices[0].get("logprobs"), text),
+            tokens=() if request.top_logprobs is None else self._tokens(choices[0].get("logprobs"), text, usage),
         )
 
-    def _tokens(self, told: Any, text: str) -> tuple[Token, ...]:
+    def _tokens(self, told: Any, text: str, usage: Usage) -> tuple[Token, ...]:
         content = told.get("content") if isinstance(told, dict) else None
         try:
             tokens = tuple(
@@ -344,13 +350,11 @@ class OpenAIBackend:
         except (TypeError, KeyError, ValueError, AttributeError):
             tokens = ()
         if text and not tokens:
-            raise failed(
-                "request",
-                self._says(
-                    "expected log-probabilities of the reply, got none. Not every server or model shows them; "
-                    "use mode: generate, or a model of this machine: hf/…"
-                ),
+            none = (
+                "expected log-probabilities of the reply, got none. Not every server or model shows them; "
+                "use mode: generate, or a model of this machine: hf/…"
             )
+            raise CallError(Failure("request", self._says(none)), usage)
         return tokens
 
     def _refused(self, response: aiohttp.ClientResponse, body: bytes, most: str) -> NoReturn:

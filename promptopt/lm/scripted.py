@@ -95,6 +95,8 @@ class ScriptedScorer(ScriptedLM):
     def score(self, requests: Sequence[ScoreRequest]) -> list[Scored | Failure]:
         """Scores in order; tokens are words."""
         self.calls += len(requests)
+        if self._delay:
+            time.sleep(self._delay)
         answers: list[Scored | Failure] = []
         for request in requests:
             made = self._likelihood(request)
@@ -125,6 +127,10 @@ def _obedient(request: Request) -> str:
     return text[::-1] if word == "reverse" else str(getattr(text, word)())
 
 
+def _shortest_first(request: ScoreRequest) -> list[float]:
+    return [-float(len(text)) for text in request.continuations]
+
+
 SCRIPTS: dict[str, Reply] = {
     "echo": _last_user,
     "upper": lambda request: _last_user(request).upper(),
@@ -142,4 +148,5 @@ def open_scripted(spec: ModelSpec) -> Generates:
     """
     if spec.name not in SCRIPTS:
         raise UnknownNameError("scripted model", spec.name, SCRIPTS)
-    return ScriptedLM(SCRIPTS[spec.name], digest=f"scripted/{spec.name}", max_batch=spec.concurrency or 64)
+    batch = spec.concurrency or 64
+    return ScriptedScorer(SCRIPTS[spec.name], _shortest_first, digest=f"scripted/{spec.name}", max_batch=batch)

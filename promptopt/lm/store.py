@@ -119,14 +119,16 @@ class KnownModel:
     @property
     def sha256(self) -> str:
         """Of a model in one file, that file's; of a folder, the digest of its files' digests."""
-        if len(self.files) == 1:
+        if not self.folder:
             return self.files[0].sha256
         return jsonio.digest(sorted((file.path, file.hash) for file in self.files))
 
     @property
     def place(self) -> str:
-        """Its name as one name of a file."""
-        return self.name.replace("/", "--")
+        """Its name as one name of a file; of a model of the hub, with a mark that no other has."""
+        if self.revision is None:
+            return self.name
+        return f"{self.name.replace('/', '--')}-{jsonio.digest(self.name)[:8]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +269,8 @@ class Store:
         self.folder = folder or models_folder()
         self._models = {model.name: model for model in models}
         for record in sorted(self.folder.glob(f"{_HUB}/*.json")):
-            with contextlib.suppress(ConfigError, KeyError, TypeError, OSError):  # a damaged one is asked for again
+            # A damaged one is asked for again.
+            with contextlib.suppress(ConfigError, KeyError, TypeError, ValueError, OSError):
                 model = _from_json(jsonio.loads(record.read_bytes()))
                 self._models.setdefault(model.name, model)
 
@@ -285,17 +288,21 @@ class Store:
             raise UnknownNameError("model", name, self._models)
         return self._models[name]
 
-    def add(self, model: KnownModel) -> None:
-        """Know a model of the hub from now on, in other processes too.
+    def add(self, model: KnownModel) -> KnownModel:
+        """Know a model of the hub from now on, in other processes too; one that was faster is given back.
 
         Raises:
             StorageError: the cache folder cannot be written.
         """
+        record = self._hub_record(model)
         with _writing(self.folder):
-            record = self._hub_record(model)
             record.parent.mkdir(parents=True, exist_ok=True)
-            _write_json(record, _to_json(model))
+            with self._lock(model, None):
+                with contextlib.suppress(ConfigError, KeyError, TypeError, ValueError, OSError):
+                    model = _from_json(jsonio.loads(record.read_bytes()))
+                _write_json(record, _to_json(model))
         self._models[model.name] = model
+        return model
 
     def installed(self) -> list[StoredModel]:
         """The models that are on disk and whole, by the quick check of sizes and times."""
@@ -821,9 +828,21 @@ def _to_json(model: KnownModel) -> dict[str, Any]:
 
 def _from_json(data: Mapping[str, Any]) -> KnownModel:
     name, licence, maker, about = (str(data[key]) for key in ("name", "licence", "maker", "about"))
-    files = tuple(ModelFile(*file) for file in data["files"])
+    files = tuple(ModelFile(str(path), int(size), str(sha), str(blob)) for path, size, sha, blob in data["files"])
+    if not files or not all(is_bare(file.path) for file in files):
+        raise ValueError("expected bare names of files")
     hub, revision = str(data["hub"]), str(data["revision"])
     return KnownModel(name, files, licence, maker, about, hub, revision, folder=True)
+
+
+def is_bare(path: object) -> bool:
+    """Whether this is a name without a folder before it.
+
+    Example:
+        >>> [is_bare(path) for path in ("model.safetensors", "../x", "a/b", "C:x", "..", None)]
+        [True, False, False, False, False, False]
+    """
+    return isinstance(path, str) and not {"/", "\\", "\0", ":"} & set(path) and path.strip(".") != ""
 
 
 def _looks_like_a_path(text: str) -> bool:

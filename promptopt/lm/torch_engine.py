@@ -683,6 +683,8 @@ def _read(folder: Path, path: Path, dtype: Any, gguf_file: str | None = None) ->
     import transformers
 
     source: dict[str, Any] = {} if gguf_file is None else {"gguf_file": gguf_file}
+    # Else it may ask on the terminal whether to run code that a config names.
+    source["trust_remote_code"] = False
     how: dict[str, Any] = {"use_safetensors": True}  # a pickle would run its code
     if gguf_file is not None:
         # Newer versions keep the weights packed where they find a kernel for it: other sums, and nothing to convert.

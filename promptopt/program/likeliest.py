@@ -44,6 +44,13 @@ def check_mode(signature: Signature, mode: Mode, settings: Mapping[str, object])
             f"mode: {mode} needs one output with choices, got {', '.join(map(str, outputs))}. Name choices, as in "
             "'review -> sentiment: positive|negative', or use mode: generate."
         )
+    for long in outputs[0].choices if mode == "score" else ():
+        short = next((c for c in outputs[0].choices if c != long and long.startswith(c)), None)
+        if short is not None:
+            raise ConfigError(
+                f"mode: score cannot choose {long!r} beside {short!r}, which it begins with: a text is never likelier "
+                "than its beginning. Name the choices otherwise, or use score_by_length, score_calibrated or generate."
+            )
     given = [name for name, value in settings.items() if value is not None]
     if given:
         raise ConfigError(f"mode: {mode} writes nothing, so {' and '.join(given)} would change nothing: leave it out.")

@@ -188,7 +188,8 @@ class Predict(Module):
         answers = complete_many([request, *blank], self.role)
         failure = next((answer for answer in answers if isinstance(answer, Failure)), None)
         if failure is not None:
-            raise CallError(failure)
+            paid = (answer.usage for answer in answers if isinstance(answer, Completion))
+            raise CallError(failure, sum(paid, Usage(calls=1)))
         first, *others = (answer for answer in answers if isinstance(answer, Completion))
         usage = sum((answer.usage for answer in others), first.usage)
         text = likeliest(self.mode, request.choose, first, others)

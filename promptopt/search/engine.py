@@ -9,6 +9,7 @@ recommended only if it is better beyond noise where they met last.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -129,7 +130,7 @@ class Engine:
         test = 2 * len(splits.test.examples) if splits.test else 0
         self._finalists = confirmation.FINALISTS
         if budget.limits.calls is not None:
-            left = budget.limits.calls / self._cost.largest.calls - len(order) - test
+            left = budget.limits.calls / self._cost.calls - len(order) - test
             self._finalists = confirmation.finalists_for(left, len(splits.confirm.examples))
         self._last_cells = (self._finalists + 1) * len(splits.confirm.examples) + test
 
@@ -365,7 +366,7 @@ class Engine:
         left = self._budget.left()
         each = self._cost.largest
         shares = [
-            left.get("calls", float("inf")) / max(1, each.calls),
+            left.get("calls", float("inf")) / self._cost.calls,
             left.get("tokens", float("inf")) / max(1, each.tokens),
             left["usd"] / each.usd if "usd" in left and each.usd else float("inf"),
         ]
@@ -418,7 +419,7 @@ class Engine:
         if limits.calls is None:
             return
         cells = size + _LEAST_TRIALS * min(size, 10) + self._last_cells
-        needed = cells * self._cost.largest.calls
+        needed = math.ceil(cells * self._cost.calls)
         if limits.calls < needed:
             raise BudgetTooSmallError(
                 f"A budget of {limits.calls:,} calls is too small: the default program on {size} search examples, "
@@ -430,7 +431,7 @@ class Engine:
         """Keep aside what confirm and test will need, by the dearest cell seen so far (and a margin for tokens)."""
         each, n = self._cost.largest, self._last_cells
         tokens = int(each.tokens * n * _MARGIN)
-        held = Usage(each.calls * n, tokens, 0, 0, each.usd * n * _MARGIN)
+        held = Usage(math.ceil(self._cost.calls * n), tokens, 0, 0, each.usd * n * _MARGIN)
         self._budget.hold(held, self._pace() * n * _MARGIN)
 
     def _pace(self) -> float:
@@ -483,11 +484,14 @@ class _CellCost:
     """The dearest cell of any trial so far, on average over its cells: what is kept aside is made of it."""
 
     def __init__(self, calls: int) -> None:
+        self.calls = float(max(1, calls))
         self.largest = Usage(calls=max(1, calls))
 
     def learn(self, trial: Trial) -> None:
         n = max(1, len(trial.examples))
         cost, had = trial.usage.get("task", Usage()) + trial.usage.get("judge", Usage()), self.largest
+        # Not rounded up: prompts that are paid once a candidate would double what is kept aside.
+        self.calls = max(self.calls, cost.calls / n)
         self.largest = Usage(
             max(had.calls, -(-cost.calls // n)),
             max(had.prompt_tokens, -(-cost.prompt_tokens // n)),

@@ -13,8 +13,10 @@ from promptopt.lm.choose import chosen
 from promptopt.lm.door import Door
 from promptopt.lm.meter import Meter
 from promptopt.lm.scripted import ScriptedLM, ScriptedScorer
-from promptopt.lm.spec import Generate, ModelSpec
+from promptopt.lm.spec import Generate, ModelSpec, Price
+from promptopt.program.predict import Predict
 from promptopt.records import Failure, Usage
+from promptopt.search.budget import Budget, Limits
 
 
 def choosing(text, *choices, **settings):
@@ -123,9 +125,35 @@ def test_tokens_come_back_as_they_were():
 def test_of_equals_the_first_and_none_that_is_unknown():
     assert chosen(choosing("x", "a", "b"), Scored((-1.0, -1.0), (1, 1))).text == "a"
     assert chosen(choosing("x", "a", "b"), Scored((-math.inf, -9.0), (0, 0))).text == "b"
-    none = chosen(choosing("x", "a", "b"), Scored((-math.inf, -math.inf), (0, 0)))
-    assert none.kind == "parse"
-    assert "'a', 'b'" in none.message
+    assert chosen(choosing("x", "a", "b"), Scored((-math.inf, -math.inf), (0, 0))).text == ""
+
+
+def test_a_reply_among_which_no_choice_is_found_is_paid_and_recorded(tmp_path):
+    """As one that cannot be read is: else a server that never shows a choice would be asked again and again."""
+    store, budget = CompletionStore(tmp_path / "c.sqlite"), Budget(Limits(usd=1000.0))
+    lm = ScriptedScorer(lambda _: "", lambda _: [-math.inf, -math.inf])
+    predict = Predict("text -> label: a|b", mode="score")
+    door = Door(lm, ModelSpec("a/b", price=Price(1e6, 1e6)), store=store, gate=budget)
+    with Session({"task": door}):
+        for _ in range(2):
+            with pytest.raises(CallError, match="parse"):
+                predict(text="x")
+    assert lm.calls == 1
+    assert budget.by_role["task"].usd > 1
+    store.close()
+
+
+def test_what_a_backend_paid_for_a_failure_is_charged():
+    class Paid(OneByOne):
+        async def score_one(self, request):
+            raise CallError(Failure("request", "begin alike"), Usage(1, 1000, 1))
+
+    budget = Budget(Limits(usd=5.0))
+    door = Door(Paid(), ModelSpec("a/b", price=Price(1000.0, 0.0)), gate=budget)
+    with Session({"task": door}), pytest.raises(CallError, match="begin alike"):
+        complete(choosing("x", "a", "b"))
+    assert budget.by_role["task"].prompt_tokens == 1000
+    assert budget.by_role["task"].usd == pytest.approx(1.0)
 
 
 def test_budgets_in_tokens_count_the_choices():

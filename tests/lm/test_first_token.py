@@ -20,7 +20,7 @@ def test_spellings_with_a_space_add_up():
 
 
 def test_what_is_not_shown_is_less_likely_than_all_that_is():
-    assert first_token_scores(("yes", "no"), [("yes", -0.5), ("Yes", -1.0)]) == ((-0.5, NEVER), (1, 0))
+    assert first_token_scores(("yes", "no"), [("yes", -0.5), ("Well", -1.0)]) == ((-0.5, NEVER), (1, 0))
     assert first_token_scores(("yes", "no"), [("", -0.1), (" ", -0.2), ("Oh", -0.3)]) == ((NEVER, NEVER), (0, 0))
     assert first_token_scores(("yes",), []) == ((NEVER,), (0,))
 
@@ -32,6 +32,20 @@ def test_choices_that_begin_alike_are_told_only_where_it_matters():
     # Where a choice that stands alone is likelier, the others need not be told apart.
     assert first_token_scores(texts, [("cancel", -0.5), ("re", -1.0)]) == ((NEVER, NEVER, -0.5), (0, 0, 1))
     assert first_token_scores(texts, [("ref", -0.5), ("re", -1.0)])[0] == (-0.5, NEVER, NEVER)
+
+
+def test_what_choices_share_counts_for_each_of_them():
+    # "positive" may have as much as .15 + .36: more than "negative".
+    top = [("negative", math.log(0.37)), ("pos", math.log(0.36)), ("positive", math.log(0.15))]
+    with pytest.raises(CallError, match="'positive', 'possible'"):
+        first_token_scores(("positive", "possible", "negative"), top)
+    alone = first_token_scores(("positive", "possible", "negative"), [("negative", math.log(0.6)), *top[1:]])
+    assert alone[0][2] == pytest.approx(math.log(0.6))
+
+
+def test_case_is_forgiven_where_it_does_not_tell_choices_apart():
+    assert first_token_scores(("Yes", "No"), [("yes", -0.5), ("No", -2.0)]) == ((-0.5, -2.0), (1, 1))
+    assert first_token_scores(("us", "US"), [("US", -0.5)]) == ((NEVER, -0.5), (0, 1))
 
 
 def test_a_choice_that_another_begins_with():

@@ -1,5 +1,6 @@
 """Models by transformers: a tiny one made here, which knows nothing, and the smallest real one."""
 
+import contextlib
 import functools
 import importlib.util
 import json
@@ -360,3 +361,13 @@ def test_choosing_through_the_door(model):
     (scored,) = model.score([ScoreRequest(request.messages, request.choose)])
     assert first.scores == pytest.approx(scored.logprobs, abs=1e-4)
     assert first.lengths == (1, 2, 1)
+
+
+@needs_torch
+@pytest.mark.model
+def test_code_that_a_config_names_is_not_run_nor_asked_about(folder, tmp_path):
+    copy = changed(folder, tmp_path, "config.json", lambda c: c.update(auto_map={"AutoModelForCausalLM": "own.Own"}))
+    (copy / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Own: pass\n")
+    with contextlib.suppress(ModelUnavailableError):  # newer versions load the class that they know
+        HFBackend(ModelSpec(f"hf/{copy}")).prepare()
+    assert not (tmp_path / "ran").exists()

@@ -1,8 +1,10 @@
 """Models that users name by org/name, from a hub on loopback that is spoken to by the hub's own client."""
 
+import dataclasses
 import hashlib
 import http.server
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -153,6 +155,69 @@ def test_content_that_is_not_what_was_announced_is_not_taken(hub, tmp_path, name
     assert not store.installed()
 
 
+@pytest.mark.parametrize(
+    "name", ["model/../../../../out.safetensors", "../config.json", "/etc/config.json", "model_fp16/x.safetensors"]
+)
+def test_paths_that_lead_elsewhere_are_left_out(hub, tmp_path, name):
+    hub.files = {**FILES, name: b"weights elsewhere"}
+    store = Store(tmp_path / "models")
+    assert {file.path for file in find(store, "org/tiny").files} == {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+    }
+    store.pull("org/tiny")
+    assert not list(tmp_path.rglob("out.safetensors"))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda told: told.update(commit=None),
+        lambda told: told["files"][0].__setitem__(1, -1),
+        lambda told: told["files"][0].__setitem__(3, ""),
+        lambda told: told.update(files=[["model.safetensors", 7, "x" * 64, ""]]),
+    ],
+)
+def test_an_answer_that_pins_nothing_is_not_kept(tmp_path, monkeypatch, damage):
+    told = {
+        "commit": "a" * 40,
+        "licence": "x",
+        "files": [["config.json", 7, "", "b" * 40], ["model.safetensors", 7, "c" * 64, ""]],
+    }
+    damage(told)
+    monkeypatch.setattr(hub_room, "_ASK", f"print({json.dumps(told)!r})")
+    with pytest.raises(ModelUnavailableError, match="its answer is odd"):
+        find(Store(tmp_path), "org/tiny")
+    assert not list(tmp_path.glob("hub/*"))
+
+
+def test_whoever_was_first_pins_it_for_all(hub, tmp_path):
+    one, other = Store(tmp_path), Store(tmp_path)
+    first = find(one, "org/tiny")
+    COMMITS["main"], before = "c" * 40, COMMITS["main"]
+    try:
+        assert find(other, "org/tiny") == first
+    finally:
+        COMMITS["main"] = before
+
+
+def test_names_that_look_alike_have_places_of_their_own(hub, tmp_path):
+    store = Store(tmp_path)
+    one = find(store, "org/tiny@v1")
+    assert one.place != dataclasses.replace(one, name="org--tiny@v1").place
+
+
+def test_a_folder_that_is_there_comes_before_what_was_pinned(hub, tmp_path, monkeypatch, tiny):
+    store = Store(tmp_path / "models")
+    find(store, "org/tiny")
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tiny(), tmp_path / "org" / "tiny")
+    pinned = HFBackend(ModelSpec("hf/org/tiny"), store).digest
+    shutil.rmtree(tmp_path / "org")
+    assert HFBackend(ModelSpec("hf/org/tiny"), store).digest != pinned
+
+
 def test_removed_it_is_forgotten(hub, tmp_path):
     store = Store(tmp_path)
     find(store, "org/tiny")
@@ -209,8 +274,13 @@ def test_an_odd_answer_is_told(tmp_path, monkeypatch, answer):
 def test_a_damaged_record_is_asked_for_again(hub, tmp_path):
     find(Store(tmp_path), "org/tiny")
     (record,) = tmp_path.glob("hub/*.json")
-    record.write_text('{"name": 1')
-    assert find(Store(tmp_path), "org/tiny").revision == COMMITS["main"]
+    whole = json.loads(record.read_text())
+    for damaged in ('{"name": 1', "[]", json.dumps({**whole, "files": [["a", "nine", "", ""]]})):
+        record.write_text(damaged)
+        assert "org/tiny" not in {model.name for model in Store(tmp_path).known()}
+        assert find(Store(tmp_path), "org/tiny").revision == COMMITS["main"]
+    record.write_text(json.dumps({**whole, "files": [["../x", 1, "", "b" * 40]]}))
+    assert "org/tiny" not in {model.name for model in Store(tmp_path).known()}
 
 
 def test_other_providers_do_not_take_it_for_theirs(hub, tmp_path):
@@ -240,6 +310,7 @@ def test_the_command_line_lists_and_forgets(hub, tmp_path, monkeypatch):
         return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
 
     assert "org--tiny" in models("pull", "org/tiny")
+    assert "org--tiny" in models("pull", "org/tiny"), "it is here by now"
     assert any(line.startswith("org/tiny") and line.endswith("here") for line in models("ls").splitlines())
     assert "freed" in models("rm", "org/tiny")
     assert "org/tiny" not in models("ls")

@@ -296,3 +296,12 @@ def test_choosing_through_the_door(session):
 def test_what_cannot_be_scored_is_told(model, request_, says):
     with pytest.raises(CallError, match=says):
         run(model.score_one(request_))
+
+
+@pytest.mark.model
+def test_the_models_own_stop_texts_cut_no_choice():
+    backend = open_model(ModelSpec(NAME, concurrency=1, generate=Generate(stop=(".",))))
+    try:
+        assert len(run(backend.score_one(ScoreRequest((("user", "x"),), ("U.S.", "a.b")))).logprobs) == 2
+    finally:
+        run(backend.aclose())

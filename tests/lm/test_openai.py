@@ -524,6 +524,7 @@ def test_a_server_that_shows_none_is_told_of_and_not_asked_again(server, told):
     assert not isinstance(error, RetryableError)
     assert error.failure.kind == "request"
     assert "mode: generate" in error.failure.message
+    assert error.usage.prompt_tokens > 0, "it was paid for"
 
 
 def test_choices_are_scored_by_the_first_token(server):
@@ -533,8 +534,9 @@ def test_choices_are_scored_by_the_first_token(server):
     assert found.usage.calls == 1
     sent = server.last()["body"]
     assert (sent["max_tokens"], sent["top_logprobs"], sent["temperature"]) == (1, 20, 0.0)
-    with pytest.raises(CallError, match=r"'yes', 'year' begin with the same one"):
+    with pytest.raises(CallError, match=r"'yes', 'year' begin with the same one") as caught:
         scored(server, "yes", "year")
+    assert caught.value.usage.prompt_tokens > 0, "it was paid for"
 
 
 def test_choosing_through_the_door(server):
@@ -542,9 +544,14 @@ def test_choosing_through_the_door(server):
     backend = OpenAIBackend(ModelSpec("openai/m", base_url=server.base_url))
     with Session({"task": Door(backend)}):
         assert complete(Request((("user", "x"),), choose=("yes", "no"))).text == "no"
-        with pytest.raises(CallError, match="None of 'a', 'b' is among the likeliest"):
-            complete(Request((("user", "x"),), choose=("a", "b")))
+        assert complete(Request((("user", "x"),), choose=("a", "b"))).text == ""
     run(backend.aclose())
+
+
+@pytest.mark.parametrize("listed", [b"[]", b"<html>", b'{"data": null}', b'{"data": [1, {"owned_by": "promptopt"}]}'])
+def test_a_server_that_lists_its_models_in_another_way_is_asked_for_first_tokens(server, listed):
+    server.control(merge=telling(("no", -0.25), ("yes", -2)), models=listed.decode())
+    assert scored(server, "yes", "no").logprobs == (-2.0, -0.25)
 
 
 def test_texts_without_a_conversation_cannot_be_scored(server):

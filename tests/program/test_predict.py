@@ -246,6 +246,7 @@ def test_a_failure_of_a_blank_prompt_is_the_calls_failure():
     [
         ("text -> label", {"mode": "score"}, "mode: score needs one output with choices, got label"),
         ("text -> why, label: a|b", {"mode": "score"}, r"got why, label: a\|b"),
+        ("n -> rating: 1|2|10", {"mode": "score"}, "cannot choose '10' beside '1', which it begins with"),
         ("text -> label: a|b", {"mode": "scores"}, "one of generate, score, score_by_length, score_calibrated"),
         ("text -> label: a|b", {"mode": "score", "max_tokens": 3}, "max_tokens would change nothing"),
         ("text -> label: a|b", {"mode": "score", "temperature": 0.0, "format": "json"}, "temperature and format would"),

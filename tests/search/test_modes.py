@@ -6,9 +6,11 @@ import pytest
 
 from promptopt.api import evaluate, optimize
 from promptopt.errors import ConfigError, RunMismatchError
+from promptopt.lm.models import open_model
 from promptopt.lm.scripted import ScriptedLM, ScriptedScorer
 from promptopt.lm.spec import ModelSpec
 from promptopt.metrics.exact import ExactMatch
+from promptopt.program.likeliest import MODES
 from promptopt.program.params import Origin
 from promptopt.program.predict import Predict
 from promptopt.records import Score
@@ -21,15 +23,18 @@ DEMOS, SEARCH, CONFIRM = 2, 12, 6
 
 
 class Once:
-    """Tries one other instruction."""
+    """Tries other instructions, one after another."""
+
+    def __init__(self, many=1):
+        self.many = many
 
     def start(self, context):
-        self.left = [context.default.replace("instruction", "Be right.", Origin("once"))]
+        texts = [f"Be right.{' Now.' * i}" for i in range(self.many)]
+        self.left = [context.default.replace("instruction", text, Origin("once")) for text in texts]
         return self
 
     def ask(self):
-        asked, self.left = [Ask(candidate) for candidate in self.left], []
-        return asked
+        return [Ask(self.left.pop(0))] if self.left else []
 
     def tell(self, trials):
         pass
@@ -78,6 +83,26 @@ def test_calibrated_costs_three_calls_a_candidate(tmp_path):
     again, lm = run(tmp_path, "score_calibrated")
     assert lm.calls == 0
     assert again.charged == result.charged
+
+
+def test_a_calibrated_run_uses_its_budget(tmp_path):
+    """What is kept aside for confirm is by what cells cost, not by that rounded up to two calls."""
+    lm = ScriptedScorer(lambda _: "", likelihood, digest="scripted/t")
+    tried = {}
+    for mode in MODES[1:]:
+        found = optimize(
+            task(mode), optimizer=Once(8), out=tmp_path / mode, budget=Limits(calls=100), backends={"task": lm}
+        )
+        tried[mode] = found.candidates
+    assert tried["score"] == tried["score_by_length"] == 5
+    assert tried["score_calibrated"] == 3
+
+
+def test_a_dry_run_needs_no_model(tmp_path):
+    result = optimize(
+        task("score"), optimizer=Once(), out=tmp_path, backends={"task": open_model(ModelSpec("scripted/echo"))}
+    )
+    assert result.confirm is not None
 
 
 def test_another_mode_is_another_run_and_pays_for_itself(tmp_path):

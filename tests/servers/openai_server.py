@@ -115,6 +115,7 @@ class State:
             "retry_after": 0,  # what 429 and 503 say
             "refuse_max_tokens": False,
             "usage": True,
+            "models": '{"object":"list","data":[{"id":"m","object":"model"}]}',
             "merge": {},  # merged into every completion
             "slow_s": 0.1,  # what the fault "slow" takes
         }
@@ -185,7 +186,7 @@ class Connection(asyncio.Protocol):
             else:
                 self.send(whole(200, b"{}"))
         elif path.endswith(b"/models"):
-            self.send(whole(200, b'{"object":"list","data":[{"id":"m","object":"model"}]}'))
+            self.send(whole(200, self.state.settings["models"].encode()))
         else:
             self.send(error(404, f"No such path: {path.decode(errors='replace')}"))
 
