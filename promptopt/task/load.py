@@ -548,13 +548,20 @@ def _model(entry: str | schema.ModelFile, folder: Path, node: Node, role: str) -
     )
     if made.provider not in BACKENDS:
         raise UnknownNameError("model provider", made.provider, BACKENDS, place)
-    if _PATH_OF_A_MODEL.fullmatch(made.name) and _is_file(folder / made.name):
+    if _PATH_OF_A_MODEL.fullmatch(made.name) and _is_there(folder / made.name):
         return ModelSpec(**{**_fields(made), "id": f"{made.provider}/{(folder / made.name).absolute()}"})
     return made
 
 
 def _fields(spec: ModelSpec) -> dict[str, Any]:
     return {name: getattr(spec, name) for name in ModelSpec.__dataclass_fields__}
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _is_file(path: Path) -> bool:

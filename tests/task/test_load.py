@@ -66,6 +66,15 @@ def test_where_a_local_model_runs_and_in_which_numbers(load) -> None:
         assert words in str(error)
 
 
+@pytest.mark.parametrize("name", ["./models/own.gguf", "models/own.gguf", "./models/own"])
+def test_a_model_beside_the_task_is_found_from_anywhere(load, folder: Path, name: str) -> None:
+    (folder / "models" / "own").mkdir(parents=True)
+    (folder / "models" / "own.gguf").write_bytes(b"GGUF")
+    made = load(("task: scripted/echo", f"task: hf/{name}")).models["task"]
+    assert made.id == f"hf/{(folder / name).absolute()}"
+    assert load(("task: scripted/echo", "task: hf/org/name")).models["task"].id == "hf/org/name"
+
+
 def test_defaults(folder: Path) -> None:
     path = folder / "short.yaml"
     path.write_text(
