@@ -41,6 +41,11 @@ def verdict_sentence(result: Mapping[str, Any]) -> str:
 
 def best_sentence(result: Mapping[str, Any]) -> str:
     """What ``best.json`` holds, and why."""
+    if result["promoted"] and result["verdict"] != "improved":
+        compared = result["test"] or result["confirm"]
+        return (
+            f"The winner is in best.json: likely better (P {compared['verdict']['p_better']:.2f}), as `promote` asks."
+        )
     if result["promoted"]:
         return "The winner is in best.json."
     return "The default program is kept."

@@ -99,6 +99,7 @@ def optimize(
                 concurrency=doors["task"].concurrency,
                 start=start,
                 guards=task.guards,
+                promote=task.promote,
             )
             return Engine(job, run, Session(doors), purse, meter, observer).result()
 

@@ -62,6 +62,7 @@ class Job:
         concurrency: cells in flight.
         start: parameters to begin from (default: the program's own); they are what the winner is compared with.
         guards: what every candidate of the optimizer must keep.
+        promote: what a winner must be to be recommended: ``improved`` or ``likely`` better.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Job:
     start: Candidate | None = None
     level: float = 0.95
     guards: Guards = field(default_factory=Guards)
+    promote: str = "improved"
 
 
 def pays_once(program: Module, session: Session) -> bool:
@@ -319,6 +321,7 @@ class Engine:
             saved=self._saved(default),
             failures=dict(sorted(self._failures.items())),
             dropped=self._dropped,
+            promote=self._job.promote,
             constrained=sum(constrained) / len(constrained) if constrained else None,
             modes={path: p.mode for path, p in self._job.program.predictors().items() if p.mode != "generate"},
             seconds=self._budget.seconds,

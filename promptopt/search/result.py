@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from promptopt.evaluate.cells import Trial
+from promptopt.evaluate.confirm import promising
 from promptopt.evaluate.stats import Interval, Verdict
 from promptopt.program.params import Candidate
 from promptopt.records import Usage
@@ -68,6 +69,7 @@ class Result:
         saved: cells that a full evaluation of every candidate in the search would have cost on top.
         failures: by kind, over all cells of all trials.
         dropped: proposals that were not evaluated, by reason: of the guards, and of the optimizer's own filters.
+        promote: what a winner must be to be recommended: ``improved``, or ``likely`` better.
         constrained: share of trials whose answers were held to their choices; None: nothing asked for it.
         modes: of predictors that choose by score instead of writing, by path.
         seconds: of work, over all sittings.
@@ -90,6 +92,7 @@ class Result:
     saved: int
     failures: Mapping[str, int]
     dropped: Mapping[str, int]
+    promote: str
     constrained: float | None
     modes: Mapping[str, str]
     seconds: float
@@ -97,13 +100,18 @@ class Result:
 
     @property
     def best(self) -> Candidate:
-        """What to use: the winner if it is better beyond noise, else the default."""
+        """What to use: the winner if it is better as ``promote`` asks for, else the default."""
         return self.winner if self.promoted else self.default
 
     @property
     def promoted(self) -> bool:
-        """Whether the winner is recommended: a candidate that does not beat the default never is."""
-        return self.verdict == "improved"
+        """Whether the winner is recommended: beyond noise, or where the user asked for it, if it is likely better.
+
+        Of the latter kind one in five may be worse than the default; the verdict stays what it is.
+        """
+        compared = self.test or self.confirm
+        likely = self.promote == "likely" and compared is not None and promising(compared.verdict)
+        return self.verdict == "improved" or likely
 
     @property
     def verdict(self) -> str:
@@ -133,6 +141,7 @@ class Result:
         return {
             "verdict": self.verdict,
             "promoted": self.promoted,
+            "promote": self.promote,
             "best": self.best.to_json(),
             "default": self.default.to_json(),
             "winner": self.winner.to_json(),

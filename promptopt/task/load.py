@@ -266,6 +266,7 @@ def _finish(draft: _Draft) -> tuple[Task, tuple[str, ...]]:
         failures=failures,
         instructions=tuple(file.instructions),
         guards=Guards(**file.guards.model_dump()),
+        promote=file.promote,
         seed=file.seed,
         cache=file.cache if file.cache in ("shared", "run") else str((draft.path.parent / file.cache).absolute()),
         digest=_digest(draft, splits),

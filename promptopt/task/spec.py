@@ -350,6 +350,11 @@ class TaskFile(_Keys):
     )
     budget: BudgetFile = Field(default_factory=lambda: BudgetFile(), description="What a run may spend.")
     failures: FailuresFile = Field(default_factory=lambda: FailuresFile(), description="What unusable answers score.")
+    promote: Literal["improved", "likely"] = Field(
+        default="improved",
+        description="When the winner goes into best.json: when it is better beyond noise, or when it is likely better "
+        "(P ≥ 0.8), which finds more on small budgets and is wrong up to once in five times.",
+    )
     seed: int = Field(default=0, description="For everything that is drawn. 0 is a seed like any other.")
     cache: Text = Field(
         default="shared", description="Recorded answers: shared by all runs, of this run alone (run), or a path."

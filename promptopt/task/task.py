@@ -102,6 +102,7 @@ class Task:
         failures: what unusable answers score.
         instructions: the user's own, to start from.
         guards: what proposed candidates must keep.
+        promote: when the winner is recommended: ``improved`` beyond noise, or ``likely`` better.
         seed: for everything that is drawn.
         cache: ``shared``, ``run`` or an absolute path.
         digest: sha256 over what is to be solved: splits, program, metric, models, instructions, failure policy; not
@@ -120,6 +121,7 @@ class Task:
     failures: FailureSpec = field(default_factory=FailureSpec)
     instructions: tuple[str, ...] = ()
     guards: Guards = field(default_factory=Guards)
+    promote: str = "improved"
     seed: int = 0
     cache: str = "shared"
     digest: str = ""

@@ -209,9 +209,11 @@ def run_ours(task, calls, folder):
     charged = {role: usage.calls for role, usage in result.charged.items()}
     assert sum(charged.values()) <= calls
     best = result.best
-    # What a user gets is the default where nothing was better beyond noise; DSPy's is always its best.
-    default, found, winner = (
-        api.evaluate(task, c, split="test").trial.scores for c in (result.default, best, result.winner)
+    # What a user gets is the default where nothing was better beyond noise; DSPy's is always its best. With ``promote:
+    # likely`` the run is the same, and a winner that is likely better is taken.
+    likely = dataclasses.replace(result, promote="likely").best
+    default, found, winner, taken = (
+        api.evaluate(task, c, split="test").trial.scores for c in (result.default, best, result.winner, likely)
     )
     (shelf,) = [p.path for p in task.program.parameters() if isinstance(p, Exemplars)]
     (words,) = [p.path for p in task.program.parameters() if not isinstance(p, Exemplars)]
@@ -221,6 +223,7 @@ def run_ours(task, calls, folder):
         "default": [s or 0.0 for s in default],
         "test": [s or 0.0 for s in found],
         "winner": [s or 0.0 for s in winner],
+        "likely": [s or 0.0 for s in taken],
         "instruction": best.text(words),
         "demos": len(best[shelf]),
     }
@@ -263,8 +266,13 @@ def table(done, names, seeds):
             if len(apart) > 1:
                 half = scipy.stats.t.ppf(0.975, len(apart) - 1) * apart.std(ddof=1) / np.sqrt(len(apart))
             print(f"promptopt − {arm}: {apart.mean():+.1f} ± {half:.1f} points over {len(apart)} tasks")
-        winners = [np.mean([np.mean(done["promptopt", name, seed]["winner"]) for seed in at[name]]) for name in shown]
-        print(f"promptopt's winners, promoted or not: {100 * np.mean(winners):.1f}")
+        for key, what in (("likely", "with promote: likely"), ("winner", "the winner in any case")):
+            if not all(key in done["promptopt", name, seed] for name in shown for seed in at[name]):
+                continue
+            taken = [np.mean([np.mean(done["promptopt", n, seed][key]) for seed in at[n]]) for n in shown]
+            apart = np.array(taken) * 100 - np.array(means[others[-1]])
+            half = scipy.stats.t.ppf(0.975, len(apart) - 1) * apart.std(ddof=1) / np.sqrt(len(apart))
+            print(f"promptopt, {what}: {100 * np.mean(taken):.1f}, − {others[-1]}: {apart.mean():+.1f} ± {half:.1f}")
 
 
 def parts(done, names, seeds):

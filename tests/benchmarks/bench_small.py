@@ -9,7 +9,7 @@ ones, by the code that users run, but for the proposals: the options are there f
     reference   MIPROv2 light as its code does it: 10 trials on 35 of the 100 examples, the best in full after every
                 five; returned is the best full score, nothing is confirmed
     mipro       ours with --calls: 60 examples to search, 40 to confirm; "best" is what a user gets (the winner only
-                where it is better beyond noise), "winner" the winner in any case
+                where it is better beyond noise), "likely" the same with promote: likely, "winner" in any case
     no order    the same without trying exemplar sets first
 
 Points of true score, mean over tasks, with 95 % intervals over tasks. Development tasks were looked at while defaults
@@ -17,6 +17,7 @@ were chosen, report tasks were not.
 """
 
 import argparse
+import dataclasses
 import json
 import shutil
 import tempfile
@@ -100,7 +101,7 @@ def scores_of(name, seed):
 
 
 def play(name, seed, arm, calls):
-    """True scores of what a run on this problem returns, and its calls."""
+    """True scores of best, likely and winner, and the calls."""
     scores, order = scores_of(name, seed)
     search = SEARCHED if arm == "reference" else SEARCHED - CONFIRM
     # One example to confirm on, whose verdict is not looked at, where the other's own choice is taken.
@@ -149,12 +150,13 @@ def play(name, seed, arm, calls):
 
     charged = sum(usage.calls for usage in result.charged.values())
     if arm != "reference":
-        return true(result.best), true(result.winner), charged
+        likely = dataclasses.replace(result, promote="likely").best
+        return true(result.best), true(likely), true(result.winner), charged
     # Its own choice: the best of what it has in full.
     whole = [trial for trial in trials if trial["split"] == "search" and trial["n"] == SEARCHED]
     best = max(whole, key=lambda trial: trial["mean"])
     found = true(Candidate.from_json(best["candidate"]))
-    return found, found, charged - sum(trial["n"] for trial in trials if trial["split"] == "confirm")
+    return found, found, found, charged - sum(trial["n"] for trial in trials if trial["split"] == "confirm")
 
 
 def main():
@@ -169,8 +171,11 @@ def main():
         for arm in given.arms:
             runs = np.array([play(name, seed, arm, given.calls) for seed in range(given.seeds)])
             means[name, arm] = runs.mean(0)
-            best, winner, calls = means[name, arm]
-            line += f"   {arm}: best {100 * best:.1f}, winner {100 * winner:.1f} ({calls:.0f})"
+            best, likely, winner, calls = means[name, arm]
+            shown = (
+                f"{100 * best:.1f}" if arm == "reference" else f"{100 * best:.1f}/{100 * likely:.1f}/{100 * winner:.1f}"
+            )
+            line += f"   {arm}: {shown} ({calls:.0f})"
         print(line, flush=True)
     for kind, names in (
         ("development", [n for n in shipped() if n in DEVELOPMENT]),
@@ -180,10 +185,10 @@ def main():
         print(f"\n{kind}, {len(names)} tasks")
         table = {arm: np.array([means[name, arm] for name in names]) for arm in given.arms}
         for arm in given.arms:
-            best, winner, calls = table[arm].mean(0)
-            line = f"  {arm:10} best {100 * best:5.1f}   winner {100 * winner:5.1f}   {calls:4.0f} calls"
+            *found, calls = table[arm].mean(0)
+            line = f"  {arm:10}{calls:4.0f} calls  " + " ".join(f"{100 * value:5.1f}" for value in found)
             if arm != given.arms[0]:
-                for column, what in ((0, "best"), (1, "winner")):
+                for column, what in enumerate(("best", "likely", "winner")):
                     apart = 100 * (table[arm][:, column] - table[given.arms[0]][:, column])
                     half = scipy.stats.t.ppf(0.975, len(apart) - 1) * apart.std(ddof=1) / np.sqrt(len(apart))
                     line += f"   {what} {apart.mean():+.1f} ± {half:.1f}"

@@ -54,6 +54,13 @@ def test_numbers_are_rounded_once_and_the_level_is_told():
     assert best_sentence(made) == "The default program is kept."
 
 
+def test_a_winner_that_is_likely_better_is_told_as_such():
+    made = result("indistinguishable", True, SAME)
+    made["confirm"]["verdict"]["p_better"] = 0.934
+    assert verdict_sentence(made).startswith("No improvement that can be told from noise")
+    assert best_sentence(made) == "The winner is in best.json: likely better (P 0.93), as `promote` asks."
+
+
 def test_worse_is_not_called_noise():
     for made in (result("worse", False, WORSE), result("worse", False, BETTER, WORSE)):
         assert verdict_sentence(made).startswith("No improvement: the best that was found is worse: 62.0 % → 50.0 %")

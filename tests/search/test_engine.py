@@ -87,6 +87,25 @@ def test_nothing_better_keeps_the_default_and_says_so(tmp_path):
     assert result.test_default is not None
 
 
+def test_a_likely_winner_is_recommended_to_those_who_ask_for_it(tmp_path):
+    small = {"splits": splits(search=20, confirm=10, test=0), "instructions": ("better",)}
+    kept, lm = run(tmp_path, **small)
+    assert (kept.verdict, kept.promoted) == ("indistinguishable", False)
+    assert 0.8 <= kept.confirm.verdict.p_better < 1
+    # The run itself is the same, so that the same folder answers with nothing paid.
+    calls = lm.calls
+    taken, _ = run(tmp_path, lm=lm, promote="likely", **small)
+    assert lm.calls == calls
+    assert (taken.verdict, taken.promoted) == ("indistinguishable", True)
+    assert taken.best == kept.winner != kept.best
+    assert json.loads((tmp_path / "run" / "best.json").read_text())["candidate"]["id"] == taken.best.id
+
+
+def test_what_is_not_likely_better_is_never_recommended(tmp_path):
+    result, _ = run(tmp_path, instructions=("worse",), promote="likely")
+    assert not result.promoted
+
+
 def test_search_scores_are_not_reported(tmp_path):
     result, _ = run(tmp_path)
     assert result.gap == pytest.approx(result.search_mean - result.confirm.winner.mean)
