@@ -4,7 +4,10 @@ from collections import Counter
 
 import pytest
 
+from promptopt.program.params import Exemplar
+from promptopt.program.predict import Predict
 from promptopt.program.signature import Signature
+from promptopt.propose.exemplars import labelled
 from promptopt.propose.filters import Sieve, clean, fingerprint
 from promptopt.propose.induce import induction_requests, rephrase_requests, shown
 from promptopt.propose.templating import messages, pair
@@ -32,6 +35,24 @@ def test_a_longer_list_of_inductions_starts_with_the_shorter():
     short, long = (induction_requests(DEMOS, SIGNATURE, n, 3, 0.9, Seeds(0)) for n in (2, 5))
     assert long[:2] == short
     assert len({request.seed for request in long}) == 5
+
+
+@pytest.mark.parametrize(
+    ("signature", "target", "outputs"),
+    [
+        ("word -> answer", "x", {"answer": "x"}),
+        ("word -> reasoning, answer", "x", {"answer": "x"}),
+        ("word -> name, n: int", {"name": "Anna", "n": 3}, {"name": "Anna", "n": 3}),
+        ("word -> reasoning, name, n: int", {"n": 3, "name": "Anna", "more": 1}, {"name": "Anna", "n": 3}),
+        ("word -> name, n: int", {"name": "Anna"}, None),
+        ("word -> answer", {"answer": "x"}, {"answer": "x"}),
+        ("word -> answer", {"other": 1}, {"answer": {"other": 1}}),
+        ("word -> answer: dict", {"answer": 1}, {"answer": {"answer": 1}}),
+    ],
+)
+def test_what_a_target_says_of_the_outputs(signature, target, outputs):
+    found = labelled(Predict(signature), "", [Example("a", {"word": "in"}, target)])
+    assert found == ([] if outputs is None else [Exemplar({"word": "in"}, outputs, "a")])
 
 
 def test_what_is_put_into_a_template_is_not_read_as_one():

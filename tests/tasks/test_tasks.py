@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 
 from promptopt.api import check_optimizer, render
+from promptopt.lm.calls import Session
+from promptopt.lm.scripted import ScriptedLM
+from promptopt.metrics.base import judged
+from promptopt.propose.exemplars import labelled
 from promptopt.task.load import load_task
 
 TASKS = Path(__file__).parents[2] / "tasks"
@@ -37,6 +41,23 @@ def test_every_task_is_in_order(file):
     check_optimizer(task)
     assert len(task.splits.test.examples) >= 100
     assert render(task)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_reply_that_an_exemplar_shows_scores_in_full(file):
+    """Else exemplars would teach a model answers that the metric does not take."""
+    task = load_task(file)
+    (path, predictor), *others = task.program.predictors().items()
+    exemplars = labelled(task.program, path, task.splits.demos.examples)
+    if others:
+        assert not exemplars
+        return
+    assert len(exemplars) == len(task.splits.demos.examples)
+    by_id = {example.id: example for example in task.splits.demos.examples}
+    for exemplar in exemplars[:10]:
+        shown = predictor.with_values(predictor.instruction, (exemplar,), "").request(**exemplar.inputs).messages[-2][1]
+        with Session({"task": ScriptedLM(lambda _, shown=shown: shown)}):
+            assert judged(task.metric, by_id[exemplar.source], task.program(**exemplar.inputs)).value == 1.0
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
