@@ -2,7 +2,8 @@
 
 Symbols: x (d,) an input, standardised; layers z_l = W_l a_{l-1} + b_l for l = 1 … L with a_0 = x, a_l = relu(z_l), and
 the prediction m(x) = z_L, a scalar; θ all weights and biases, P of them; g(x) = ∂m/∂θ (P,); δ_l = ∂m/∂z_l. n points
-were observed, G (n, P) their gradients; N candidates are asked about; λ > 0 regularises, ν ≥ 0 says how much to explore.
+were observed, G (n, P) their gradients; N candidates are asked about; λ > 0 regularises, ν ≥ 0 says how far to
+explore.
 
 Two forms of the width σ(x):
 
