@@ -37,6 +37,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from promptopt.errors import ConfigError
+from promptopt.surrogate.belief import Belief
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -84,19 +85,6 @@ class NeuralSettings:
             raise ConfigError(f"Expected hidden widths and steps of at least 1, got {self.hidden} and {self.steps}.")
         if not (self.rate > 0 and self.lam > 0 and self.nu >= 0):
             raise ConfigError(f"Expected rate > 0, lam > 0 and nu ≥ 0, got {self.rate}, {self.lam} and {self.nu}.")
-
-
-@dataclass(frozen=True)
-class Belief:
-    """What the surrogate thinks of N candidates.
-
-    Args:
-        mean: predicted scores, (N,).
-        sigma: how unsure it is, (N,), in the same unit.
-    """
-
-    mean: Floats
-    sigma: Floats
 
 
 class NeuralUCB:

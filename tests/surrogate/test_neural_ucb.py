@@ -8,7 +8,8 @@ pytest.importorskip("torch", reason="needs promptopt[hf]")
 import torch
 
 from promptopt.errors import ConfigError
-from promptopt.surrogate.neural_ucb import Belief, NeuralSettings, NeuralUCB
+from promptopt.surrogate.belief import Belief
+from promptopt.surrogate.neural_ucb import NeuralSettings, NeuralUCB
 
 D = 5
 

@@ -1,0 +1,192 @@
+"""A Gaussian process over embeddings: what every neural surrogate has to beat.
+
+Symbols: n points observed, x_i (d,) their embeddings, y_i their mean scores in [0, 1] over c_i examples; z (n, q) the
+embeddings on their first q principal components, each divided by the spread of the first; r distance between two z.
+
+    y_i = f(x_i) + ε_i,   f ~ GP(b, s²·k(r/ℓ)),   ε_i ~ N(0, R_i + t²)
+
+    rbf      k(r) = exp(−r²/2)
+    matern   k(r) = (1 + √5·r + 5r²/3)·exp(−√5·r)      (ν = 5/2)
+
+R_i is the variance of a mean of c_i scores (``linear.noise``): binomial counts, so a score on five examples weighs less
+than one on fifty. b is estimated with the rest (its prior is flat), and s, ℓ and t are those of the highest marginal
+likelihood times weak priors, found from several starts. Leave-one-out predictions are exact without refitting
+(Rasmussen & Williams 2006, eq. 5.10–5.12); their log-likelihood says which of several surrogates to believe.
+
+Principal components, because n is a few dozen or hundred and d is hundreds: beyond the span of what was observed there
+is nothing to learn.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from promptopt.errors import ConfigError
+from promptopt.surrogate.belief import Belief
+from promptopt.surrogate.linear import noise
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    Floats = NDArray[np.float64]
+
+Kernel = Literal["matern", "rbf"]
+
+_STARTS = ((0.0, 0.0), (-1.0, -0.7), (-1.0, 0.7))  # log s relative to the spread of y, log ℓ relative to the median r
+_ROWS = 8192
+_LEAST = 1e-6
+
+
+class GaussianProcess:
+    """The surrogate. Arrays in, arrays out.
+
+    Args:
+        kernel: ``matern`` or ``rbf``.
+        components: most principal components, q.
+
+    Raises:
+        ConfigError: no such kernel, or components below 1.
+    """
+
+    def __init__(self, kernel: Kernel = "matern", components: int = 50) -> None:
+        if kernel not in ("matern", "rbf") or components < 1:
+            raise ConfigError(f"Expected the kernel matern or rbf and components ≥ 1, got {kernel!r} and {components}.")
+        self._kernel: Kernel = kernel
+        self._components = components
+
+    def fit(self, inputs: ArrayLike, scores: ArrayLike, counts: ArrayLike) -> None:
+        """Learn from what was observed; what was fitted before is forgotten.
+
+        Args:
+            inputs: (n, d), n at least 2.
+            scores: (n,), in [0, 1].
+            counts: (n,), examples that each score is the mean of, at least 1.
+
+        Raises:
+            ConfigError: shapes that do not fit, or numbers out of range.
+        """
+        from scipy.optimize import minimize
+
+        x = _finite(inputs)
+        y, c = np.asarray(scores, dtype=np.float64), np.asarray(counts)
+        if x.ndim != 2 or len(x) < 2 or y.shape != (len(x),) or c.shape != (len(x),):
+            raise ConfigError(
+                f"Expected inputs (n, d), n ≥ 2, with n scores and counts: {x.shape}, {y.shape}, {c.shape}."
+            )
+        self._project(x)
+        self._z, self._y = self._reduced(x), y
+        self._known = np.array([noise(float(mean), int(count), 0.0) for mean, count in zip(y, c, strict=True)])
+        apart = _distances(self._z, self._z)
+        typical = float(np.median(apart[np.triu_indices(len(x), 1)])) or 1.0
+        spread = max(float(y.std()), 0.05)
+        middle = np.log([spread, typical, 0.02])
+
+        def loss(logs: Floats) -> float:
+            # Weak priors: within a factor of e^1.5 or so of what the data's own scales suggest.
+            return -self._evidence(apart, *np.exp(logs)) + 0.5 * float((((logs - middle) / 1.5) ** 2).sum())
+
+        best = min(
+            (
+                minimize(
+                    loss, middle + np.array([a, b, 0.0]), method="L-BFGS-B", bounds=[(m - 5, m + 5) for m in middle]
+                )
+                for a, b in _STARTS
+            ),
+            key=lambda found: float(found.fun),
+        )
+        self._settle(apart, *np.exp(best.x))
+
+    def belief(self, inputs: ArrayLike) -> Belief:
+        """Mean and width of f, not of a score on few examples, for candidates (N, d)."""
+        x = _finite(inputs)
+        mean, sigma = np.empty(len(x)), np.empty(len(x))
+        for start in range(0, len(x), _ROWS):
+            rows = slice(start, start + _ROWS)
+            across = self._s**2 * self._shape(_distances(self._z, self._reduced(x[rows])) / self._l)
+            half = _solved(self._root, across)
+            ones = _solved(self._root, np.ones((len(self._z), 1)))[:, 0]
+            mean[rows] = self._b + across.T @ self._weights
+            # Not knowing b is part of the width.
+            rest = (1 - half.T @ ones) ** 2 / (ones @ ones)
+            sigma[rows] = np.sqrt(np.maximum(self._s**2 - (half**2).sum(0) + rest, 0.0))
+        return Belief(mean, sigma)
+
+    def leave_one_out(self) -> tuple[Belief, float]:
+        """What each observed score would have been predicted as from all others, and the log-likelihood of that.
+
+        Returns:
+            belief, (n,), of the scores, their noise included; log p(y_i | the others), summed.
+        """
+        precision = self._precision()
+        gone = np.diag(precision)
+        residual = (precision @ self._y) / gone
+        mean, sigma = self._y - residual, np.sqrt(1 / gone)
+        value = -0.5 * (residual**2 * gone).sum() + 0.5 * np.log(gone).sum() - len(gone) / 2 * math.log(2 * math.pi)
+        return Belief(mean, sigma), float(value)
+
+    def _project(self, x: Floats) -> None:
+        self._centre = x.mean(0)
+        _, values, axes = np.linalg.svd(x - self._centre, full_matrices=False)
+        self._axes = axes[: self._components]
+        self._unit = max(float(values[0]) / math.sqrt(len(x)), _LEAST)
+
+    def _reduced(self, x: Floats) -> Floats:
+        reduced: Floats = (x - self._centre) @ self._axes.T / self._unit
+        return reduced
+
+    def _shape(self, r: Floats) -> Floats:
+        if self._kernel == "rbf":
+            return np.exp(-0.5 * r**2)
+        scaled = math.sqrt(5) * r
+        value: Floats = (1 + scaled + scaled**2 / 3) * np.exp(-scaled)
+        return value
+
+    def _root_of(self, apart: Floats, s: float, length: float, t: float) -> Floats:
+        covariance = s**2 * self._shape(apart / length) + np.diag(self._known + t**2 + _LEAST * s**2)
+        return np.asarray(np.linalg.cholesky(covariance), dtype=np.float64)
+
+    def _evidence(self, apart: Floats, s: float, length: float, t: float) -> float:
+        """log p(y), b integrated out."""
+        root = self._root_of(apart, s, length, t)
+        y, ones = _solved(root, self._y[:, None])[:, 0], _solved(root, np.ones((len(self._y), 1)))[:, 0]
+        weight = ones @ ones
+        residual = y - ones * (ones @ y / weight)
+        return float(-0.5 * residual @ residual - np.log(np.diag(root)).sum() - 0.5 * math.log(weight))
+
+    def _settle(self, apart: Floats, s: float, length: float, t: float) -> None:
+        self._s, self._l = float(s), float(length)
+        self._root = self._root_of(apart, s, length, t)
+        y, ones = _solved(self._root, self._y[:, None])[:, 0], _solved(self._root, np.ones((len(self._y), 1)))[:, 0]
+        self._b = float(ones @ y / (ones @ ones))
+        self._weights = _solved(self._root.T, (y - self._b * ones)[:, None], lower=False)[:, 0]
+
+    def _precision(self) -> Floats:
+        """Of y, with b integrated out: Σ⁻¹ − Σ⁻¹1(1ᵀΣ⁻¹1)⁻¹1ᵀΣ⁻¹."""
+        half = _solved(self._root, np.eye(len(self._y)))
+        inverse = half.T @ half
+        ones = inverse.sum(1)
+        precision: Floats = inverse - np.outer(ones, ones) / ones.sum()
+        return precision
+
+
+def _solved(root: Floats, right: Floats, lower: bool = True) -> Floats:
+    from scipy.linalg import solve_triangular
+
+    solved: Floats = solve_triangular(root, right, lower=lower, check_finite=False)
+    return solved
+
+
+def _distances(a: Floats, b: Floats) -> Floats:
+    squared = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T
+    apart: Floats = np.sqrt(np.maximum(squared, 0.0))
+    return apart
+
+
+def _finite(inputs: ArrayLike) -> Floats:
+    x = np.asarray(inputs, dtype=np.float64)
+    if not np.isfinite(x).all():
+        raise ConfigError("Expected finite inputs, got inf or nan.")
+    return x
