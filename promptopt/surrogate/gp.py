@@ -26,6 +26,7 @@ import numpy as np
 
 from promptopt.errors import ConfigError
 from promptopt.surrogate.belief import Belief
+from promptopt.surrogate.gaussian import left_out, solved
 from promptopt.surrogate.linear import noise
 
 if TYPE_CHECKING:
@@ -106,8 +107,8 @@ class GaussianProcess:
         for start in range(0, len(x), _ROWS):
             rows = slice(start, start + _ROWS)
             across = self._s**2 * self._shape(_distances(self._z, self._reduced(x[rows])) / self._l)
-            half = _solved(self._root, across)
-            ones = _solved(self._root, np.ones((len(self._z), 1)))[:, 0]
+            half = solved(self._root, across)
+            ones = solved(self._root, np.ones((len(self._z), 1)))[:, 0]
             mean[rows] = self._b + across.T @ self._weights
             # Not knowing b is part of the width.
             rest = (1 - half.T @ ones) ** 2 / (ones @ ones)
@@ -120,12 +121,7 @@ class GaussianProcess:
         Returns:
             belief, (n,), of the scores, their noise included; log p(y_i | the others), summed.
         """
-        precision = self._precision()
-        gone = np.diag(precision)
-        residual = (precision @ self._y) / gone
-        mean, sigma = self._y - residual, np.sqrt(1 / gone)
-        value = -0.5 * (residual**2 * gone).sum() + 0.5 * np.log(gone).sum() - len(gone) / 2 * math.log(2 * math.pi)
-        return Belief(mean, sigma), float(value)
+        return left_out(self._precision(), self._y)
 
     def _project(self, x: Floats) -> None:
         self._centre = x.mean(0)
@@ -151,7 +147,7 @@ class GaussianProcess:
     def _evidence(self, apart: Floats, s: float, length: float, t: float) -> float:
         """log p(y), b integrated out."""
         root = self._root_of(apart, s, length, t)
-        y, ones = _solved(root, self._y[:, None])[:, 0], _solved(root, np.ones((len(self._y), 1)))[:, 0]
+        y, ones = solved(root, self._y[:, None])[:, 0], solved(root, np.ones((len(self._y), 1)))[:, 0]
         weight = ones @ ones
         residual = y - ones * (ones @ y / weight)
         return float(-0.5 * residual @ residual - np.log(np.diag(root)).sum() - 0.5 * math.log(weight))
@@ -159,24 +155,17 @@ class GaussianProcess:
     def _settle(self, apart: Floats, s: float, length: float, t: float) -> None:
         self._s, self._l = float(s), float(length)
         self._root = self._root_of(apart, s, length, t)
-        y, ones = _solved(self._root, self._y[:, None])[:, 0], _solved(self._root, np.ones((len(self._y), 1)))[:, 0]
+        y, ones = solved(self._root, self._y[:, None])[:, 0], solved(self._root, np.ones((len(self._y), 1)))[:, 0]
         self._b = float(ones @ y / (ones @ ones))
-        self._weights = _solved(self._root.T, (y - self._b * ones)[:, None], lower=False)[:, 0]
+        self._weights = solved(self._root.T, (y - self._b * ones)[:, None], lower=False)[:, 0]
 
     def _precision(self) -> Floats:
         """Of y, with b integrated out: Σ⁻¹ − Σ⁻¹1(1ᵀΣ⁻¹1)⁻¹1ᵀΣ⁻¹."""
-        half = _solved(self._root, np.eye(len(self._y)))
+        half = solved(self._root, np.eye(len(self._y)))
         inverse = half.T @ half
         ones = inverse.sum(1)
         precision: Floats = inverse - np.outer(ones, ones) / ones.sum()
         return precision
-
-
-def _solved(root: Floats, right: Floats, lower: bool = True) -> Floats:
-    from scipy.linalg import solve_triangular
-
-    solved: Floats = solve_triangular(root, right, lower=lower, check_finite=False)
-    return solved
 
 
 def _distances(a: Floats, b: Floats) -> Floats:

@@ -167,6 +167,12 @@ class NeuralUCB:
             sigma[rows] = squared.clamp(min=0).sqrt().cpu().numpy()
         return Belief(mean, sigma)
 
+    def hidden(self, inputs: ArrayLike) -> Floats:
+        """The last hidden layer, (N, h), of inputs (N, d)."""
+        x = self._inputs(inputs)
+        parts = [self._features(x[rows])[0][-2].cpu().numpy() for rows in _chunks(len(x))]
+        return np.concatenate(parts) if parts else np.empty((0, self.settings.hidden[-1]))
+
     def ucb(self, belief: Belief) -> Floats:
         """Optimistic scores, (N,): mean + ν·σ; in ``reference`` mean + √ν·σ."""
         nu = self.settings.nu
