@@ -27,7 +27,7 @@ import numpy as np
 
 from promptopt.errors import ConfigError
 from promptopt.surrogate.belief import Belief
-from promptopt.surrogate.linear import noise
+from promptopt.surrogate.observed import finite, observed
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 _ROWS = 8192
 _CONSTANT = 1e-9
+_SUREST = 0.01  # standard deviation of a score, however many examples: no member shall be about one point alone
 _FEWEST = 3  # members that a left-out prediction is made of, else all
 
 
@@ -93,21 +94,15 @@ class Ensemble:
         """Train from new weights; what was fitted before is forgotten.
 
         Args:
-            inputs: (n, d), n at least 2.
-            scores: (n,), in [0, 1].
-            counts: (n,), examples that each score is the mean of, at least 1.
+            inputs, scores, counts: as ``observed`` takes them.
 
         Raises:
             ConfigError: shapes that do not fit, or numbers out of range.
         """
         torch, settings = self._torch, self._settings
-        x = self._checked(inputs)
-        y, c = np.asarray(scores, dtype=np.float64), np.asarray(counts)
-        if len(x) < 2 or y.shape != (len(x),) or c.shape != (len(x),):
-            raise ConfigError(
-                f"Expected inputs (n, d), n ≥ 2, with n scores and counts: {x.shape}, {y.shape}, {c.shape}."
-            )
-        known = np.array([noise(float(mean), int(count)) for mean, count in zip(y, c, strict=True)])
+        x, y, known = observed(inputs, scores, counts)
+        known = known + _SUREST**2
+        self._checked(x)
         self._centre, spread = x.mean(0), x.std(0)
         self._scale = np.where(spread > _CONSTANT * (1 + np.abs(self._centre)), spread, 1.0) * math.sqrt(self._width)
         self._level, self._spread = float(y.mean()), max(float(y.std()), 0.05)
@@ -192,9 +187,7 @@ class Ensemble:
         return self._torch.tensor(values, dtype=self._torch.float32, device=self._device)
 
     def _checked(self, inputs: ArrayLike) -> Floats:
-        x = np.asarray(inputs, dtype=np.float64)
+        x = finite(inputs)
         if x.ndim != 2 or x.shape[1] != self._width:
             raise ConfigError(f"Expected inputs of shape (n, {self._width}), got {x.shape}.")
-        if not np.isfinite(x).all():
-            raise ConfigError("Expected finite inputs, got inf or nan.")
         return x

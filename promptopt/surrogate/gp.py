@@ -27,7 +27,7 @@ import numpy as np
 from promptopt.errors import ConfigError
 from promptopt.surrogate.belief import Belief
 from promptopt.surrogate.gaussian import left_out, solved
-from promptopt.surrogate.linear import noise
+from promptopt.surrogate.observed import finite, observed
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -62,24 +62,16 @@ class GaussianProcess:
         """Learn from what was observed; what was fitted before is forgotten.
 
         Args:
-            inputs: (n, d), n at least 2.
-            scores: (n,), in [0, 1].
-            counts: (n,), examples that each score is the mean of, at least 1.
+            inputs, scores, counts: as ``observed`` takes them.
 
         Raises:
             ConfigError: shapes that do not fit, or numbers out of range.
         """
         from scipy.optimize import minimize
 
-        x = _finite(inputs)
-        y, c = np.asarray(scores, dtype=np.float64), np.asarray(counts)
-        if x.ndim != 2 or len(x) < 2 or y.shape != (len(x),) or c.shape != (len(x),):
-            raise ConfigError(
-                f"Expected inputs (n, d), n ≥ 2, with n scores and counts: {x.shape}, {y.shape}, {c.shape}."
-            )
+        x, y, self._known = observed(inputs, scores, counts)
         self._project(x)
         self._z, self._y = self._reduced(x), y
-        self._known = np.array([noise(float(mean), int(count), 0.0) for mean, count in zip(y, c, strict=True)])
         apart = _distances(self._z, self._z)
         typical = float(np.median(apart[np.triu_indices(len(x), 1)])) or 1.0
         spread = max(float(y.std()), 0.05)
@@ -102,7 +94,7 @@ class GaussianProcess:
 
     def belief(self, inputs: ArrayLike) -> Belief:
         """Mean and width of f, not of a score on few examples, for candidates (N, d)."""
-        x = _finite(inputs)
+        x = finite(inputs)
         mean, sigma = np.empty(len(x)), np.empty(len(x))
         for start in range(0, len(x), _ROWS):
             rows = slice(start, start + _ROWS)
@@ -172,10 +164,3 @@ def _distances(a: Floats, b: Floats) -> Floats:
     squared = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T
     apart: Floats = np.sqrt(np.maximum(squared, 0.0))
     return apart
-
-
-def _finite(inputs: ArrayLike) -> Floats:
-    x = np.asarray(inputs, dtype=np.float64)
-    if not np.isfinite(x).all():
-        raise ConfigError("Expected finite inputs, got inf or nan.")
-    return x

@@ -21,11 +21,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from promptopt.errors import ConfigError
 from promptopt.surrogate.belief import Belief
 from promptopt.surrogate.gaussian import left_out, solved
-from promptopt.surrogate.linear import noise
 from promptopt.surrogate.neural_ucb import NeuralSettings, NeuralUCB
+from promptopt.surrogate.observed import observed
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -53,21 +52,16 @@ class LastLayer:
         """Train, then integrate; what was fitted before is forgotten.
 
         Args:
-            inputs: (n, d), n at least 2.
-            scores: (n,), in [0, 1].
-            counts: (n,), examples that each score is the mean of, at least 1.
+            inputs, scores, counts: as ``observed`` takes them.
 
         Raises:
             ConfigError: shapes that do not fit, or numbers out of range.
         """
         from scipy.optimize import minimize
 
-        y, c = np.asarray(scores, dtype=np.float64), np.asarray(counts)
-        if y.ndim != 1 or len(y) < 2 or c.shape != y.shape:
-            raise ConfigError(f"Expected n ≥ 2 scores with as many counts, got {y.shape} and {c.shape}.")
-        known = np.array([noise(float(mean), int(count), 0.0) for mean, count in zip(y, c, strict=True)])
-        self._net.fit(inputs, y)
-        hidden = self._net.hidden(inputs)
+        x, y, known = observed(inputs, scores, counts)
+        self._net.fit(x, y)
+        hidden = self._net.hidden(x)
         spread = hidden.std(0)
         self._scale = np.where(spread > _LEAST, spread, np.inf)  # what never changes says nothing
         phi = self._phi(hidden)

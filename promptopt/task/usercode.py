@@ -146,4 +146,6 @@ def _refuse(error: BaseException, file: Path) -> NoReturn:
     fix = ""
     if isinstance(error, ModuleNotFoundError):
         fix = " Install it; files beside this one cannot be imported."
-    raise ConfigError(f"The code raised {type(error).__name__}: {message[:300]}.{fix}", f"{file}:{line}") from error
+    raise ConfigError(
+        f"The code raised {type(error).__name__}: {message[:300].rstrip('.')}.{fix}", f"{file}:{line}"
+    ) from error

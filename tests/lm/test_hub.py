@@ -2,15 +2,14 @@
 
 import dataclasses
 import hashlib
-import http.server
 import json
 import shutil
 import subprocess
 import sys
-import threading
 import urllib.parse
 
 import pytest
+from hub_server import HubHandler, serving_hub
 
 from promptopt.errors import ModelUnavailableError
 from promptopt.lm import hub as hub_room
@@ -35,7 +34,7 @@ FILES = {
 }
 
 
-class Hub(http.server.BaseHTTPRequestHandler):
+class Hub(HubHandler):
     """As much of the hub as its client asks for. Files that start with ``weights`` are large ones, with a sha256."""
 
     files = FILES
@@ -78,30 +77,11 @@ class Hub(http.server.BaseHTTPRequestHandler):
         if body:
             self.wfile.write(content)
 
-    def do_HEAD(self):
-        self.answer(False)
-
-    def do_GET(self):
-        self.answer(True)
-
-    def log_message(self, *arguments):
-        pass
-
 
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
-    handler = type("ThisHub", (Hub,), {})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    for name in ("HF_HUB_OFFLINE", "HF_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    yield handler
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving_hub(Hub, monkeypatch, tmp_path / "hf") as handler:
+        yield handler
 
 
 def test_what_is_a_name_of_the_hub(tmp_path, monkeypatch):

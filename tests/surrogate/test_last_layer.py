@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from problems import field
 
 pytest.importorskip("torch", reason="needs promptopt[hf]")
 
@@ -12,13 +13,6 @@ from promptopt.surrogate.neural_ucb import NeuralSettings
 QUICK = NeuralSettings(hidden=(20,), start="uniform", steps=300, device="cpu")
 
 
-def data(n, seed=0, d=6, count=50):
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(n, d))
-    truth = 1 / (1 + np.exp(-1.5 * x[:, 0] + x[:, 1]))
-    return x, rng.binomial(count, truth) / count, np.full(n, count), truth
-
-
 def fitted(x, y, counts, settings=QUICK):
     model = LastLayer(x.shape[1], settings)
     model.fit(x, y, counts)
@@ -26,9 +20,9 @@ def fitted(x, y, counts, settings=QUICK):
 
 
 def test_it_learns_and_knows_where_it_has_been():
-    x, y, counts, _ = data(80)
+    x, y, counts, _ = field(80)
     model = fitted(x, y, counts)
-    asked, _, _, truth = data(300, seed=1)
+    asked, _, _, truth = field(300, seed=1)
     belief = model.belief(asked)
     assert np.corrcoef(belief.mean, truth)[0, 1] > 0.7
     assert model.belief(x).sigma.mean() < belief.sigma.mean()
@@ -36,7 +30,7 @@ def test_it_learns_and_knows_where_it_has_been():
 
 
 def test_leave_one_out_is_what_the_others_predict():
-    x, y, counts, _ = data(15)
+    x, y, counts, _ = field(15)
     model = fitted(x, y, counts)
     belief, value = model.leave_one_out()
     assert belief.mean.shape == (15,)
@@ -48,7 +42,7 @@ def test_leave_one_out_is_what_the_others_predict():
 
 
 def test_a_score_on_few_examples_weighs_less():
-    x, y, counts, _ = data(30)
+    x, y, counts, _ = field(30)
     y[0], few, many = 1.0 - y[0], counts.copy(), counts.copy()
     few[0], many[0] = 1, 100_000
     gaps = [abs(fitted(x, y, c).belief(x[:1]).mean[0] - y[0]) for c in (few, many)]
@@ -57,24 +51,24 @@ def test_a_score_on_few_examples_weighs_less():
 
 @pytest.mark.parametrize("y", [np.zeros(8), np.full(8, 0.5), np.ones(8)])
 def test_scores_that_are_all_the_same(y):
-    x, _, counts, _ = data(8)
+    x, _, counts, _ = field(8)
     belief = fitted(x, y, counts).belief(x)
     assert belief.mean == pytest.approx(y, abs=0.1)
     assert np.isfinite(belief.sigma).all()
 
 
 def test_features_that_never_change_do_no_harm():
-    x, y, counts, _ = data(10)
+    x, y, counts, _ = field(10)
     model = fitted(x, y, counts, NeuralSettings(hidden=(3,), start="normal", steps=1, device="cpu"))
     assert np.isfinite(model.belief(x).sigma).all()
 
 
 def test_what_cannot_be_is_told():
-    x, y, counts, _ = data(6)
+    x, y, counts, _ = field(6)
     for inputs, scores, of, says in (
         (x[:1], y[:1], counts[:1], "n ≥ 2"),
         (x, y, counts[:5], r"\(5,\)"),
-        (x[:5], y, counts, "5 finite scores"),
+        (x[:5], y, counts, r"\(5, 6\), \(6,\), \(6,\)"),
         (x, y + 1, counts, r"mean in \[0, 1\]"),
     ):
         with pytest.raises(ConfigError, match=says):
