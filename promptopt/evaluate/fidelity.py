@@ -13,7 +13,7 @@ next; who evaluates them is not their business. So the same code plays on record
                doubt: the bets of ``betting.py`` on their paired differences bring 1/α, family-wise over all rivals and
                however often one looks. It is *set aside* while the leader looks clearly better (mean difference + z
                standard errors below 0): it gets no further cells unless the leader falls. Sequential halving and paired
-               racing are ALGORITHMS of the racing literature (Maron and Moore 1994; Karnin et al. 2013).
+               racing are algorithms of the racing literature (Maron and Moore 1994; Karnin et al. 2013).
 
 The default program is arm 0, known on every example from the start, and never dropped. No cell is paid for twice.
 """

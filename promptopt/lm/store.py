@@ -298,6 +298,7 @@ class Store:
         with _writing(self.folder):
             record.parent.mkdir(parents=True, exist_ok=True)
             with self._lock(model, None):
+                # Another process may have asked at the same time: what is kept first holds, unless it is damaged.
                 with contextlib.suppress(ConfigError, KeyError, TypeError, ValueError, OSError):
                     model = _from_json(jsonio.loads(record.read_bytes()))
                 _write_json(record, _to_json(model))

@@ -12,7 +12,7 @@ distance and m² its mean square: options that read alike share strength. ``main
 from a small grid: the posterior uses the setting with the highest marginal likelihood, a Thompson draw one drawn in
 proportion to it, since after a few observations nobody knows whether there are interactions.
 
-Source: ALGORITHMS.md §20.4 (ours). Deviations from its sketch:
+Source: ours. How it is computed:
 - Weights are never inverted. Cholesky is taken of the (n, n) covariance of the data, so that pairs need no feature
   hashing and no low rank; observations of one combination are first merged into one, which loses nothing.
 - Weights are drawn by Matheron's rule (Wilson et al., "Efficiently sampling functions from Gaussian process

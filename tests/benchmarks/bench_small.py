@@ -55,7 +55,7 @@ class AsRecorded:
 
 @dataclass(frozen=True)
 class Given:
-    """mipro with its options at hand."""
+    """mipro with its options at hand. No fields: they would be settings, which a run writes down as JSON."""
 
     def __init__(self, variables, settings, first):
         self.__dict__.update(variables=variables, settings=settings, first=first)
