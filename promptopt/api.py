@@ -18,7 +18,7 @@ from promptopt.evaluate.stats import Interval
 from promptopt.lm.base import Request
 from promptopt.lm.cache import CompletionStore, default_cache_path
 from promptopt.lm.calls import Backend, Session
-from promptopt.lm.capabilities import ScoreRequest
+from promptopt.lm.capabilities import Embeds, ScoreRequest
 from promptopt.lm.choose import scores
 from promptopt.lm.coalesce import Coalesced
 from promptopt.lm.door import Door, close
@@ -82,7 +82,11 @@ def optimize(
         "splits": {split.name: len(split.examples) for split in _splits(task)},
     }
     # Models first: a run whose model cannot be had leaves no folder behind.
-    with open_models(task, backends) as models, Run(folder, identity, about) as run:
+    with (
+        open_models(task, backends) as models,
+        open_embedder(task, settings, backends) as embedder,
+        Run(folder, identity, about) as run,
+    ):
         purse, meter = Budget(limits), Meter()
         with open_doors(task, folder, purse, meter, models) as doors:
             job = Job(
@@ -100,6 +104,8 @@ def optimize(
                 start=start,
                 guards=task.guards,
                 promote=task.promote,
+                embedder=embedder,
+                embedder_name=task.models["embedder"].id if "embedder" in task.models else "",
             )
             return Engine(job, run, Session(doors), purse, meter, observer).result()
 
@@ -337,6 +343,34 @@ def open_models(task: Task, given: Mapping[str, Backend] | None = None) -> Itera
                     )
         _check_modes(task, opened)
         yield opened
+
+
+@contextlib.contextmanager
+def open_embedder(task: Task, optimizer: Optimizer, given: Mapping[str, Any] | None = None) -> Iterator[Embeds | None]:
+    """The task's ``embedder``, closed at the end; None: it names none, or the optimizer (``embeds``) wants none.
+
+    Args:
+        task: names the model.
+        optimizer: settings of a class that may have ``embeds = True``.
+        given: open models by role; that of ``embedder`` stays open.
+
+    Raises:
+        ModelUnavailableError, ConfigError: it cannot be had, or makes no vectors.
+    """
+    spec = task.models.get("embedder")
+    model: Any = (given or {}).get("embedder")
+    if not getattr(optimizer, "embeds", False) or (spec is None and model is None):
+        yield None
+        return
+    with contextlib.ExitStack() as closing:
+        if model is None:
+            assert spec is not None
+            model = open_model(spec)
+            closing.callback(close, model)
+        if not isinstance(model, Embeds):
+            named = "the given model" if spec is None else spec.id
+            raise ConfigError(f"models.embedder: {named} makes no vectors. Take an st/ model: st/all-minilm-l6-v2.")
+        yield model
 
 
 @contextlib.contextmanager

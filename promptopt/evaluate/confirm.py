@@ -6,6 +6,7 @@ over (``bench/``) exactly as runs make them.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -41,15 +42,23 @@ def finalists_for(cells: float, examples: int) -> int:
 
 
 def choose_finalists(
-    means: Sequence[float], counts: Sequence[int], lengths: Sequence[int], most: int = FINALISTS
+    means: Sequence[float],
+    counts: Sequence[int],
+    lengths: Sequence[int],
+    most: int = FINALISTS,
+    believed: Sequence[float | None] | None = None,
 ) -> list[int]:
     """Which candidates meet the default on confirm: the highest shrunk means, ties to the shorter prompt.
+
+    Where the search has a model of what they are worth, its favourites and those of the scores go in turn, the model's
+    first: it has seen what like candidates scored, and may be wrong.
 
     Args:
         means: (k,), search scores over each candidate's longest trial.
         counts: (k,), on how many examples, ≥ 1.
         lengths: (k,), characters of the prompt.
         most: how many go.
+        believed: (k,), what the search's model expects; None: it has none, or not of this one.
     """
     if not len(means):
         return []
@@ -60,7 +69,10 @@ def choose_finalists(
     ranked = sorted(
         (i for i in range(len(means)) if 2 * int(n[i]) >= longest), key=lambda i: (-float(shrunk[i]), lengths[i], i)
     )
-    return ranked[:most]
+    known = {i: value for i, value in enumerate(believed or ()) if value is not None}
+    favourites = sorted((i for i in ranked if i in known), key=lambda i: -known[i])
+    in_turn = [i for both in itertools.zip_longest(favourites, ranked) for i in both if i is not None]
+    return list(dict.fromkeys(in_turn))[:most]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, TypeGuard, runtime_checkable
 
 from promptopt.lm.base import Completion, Message, Request
 from promptopt.records import Failure, Usage
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float32]
+
+SOFT_PROMPT = "\ue000soft prompt\ue000"
+"""Stands in a message where a soft prompt is to be read; the characters around it are for private use in Unicode."""
 
 Pool = Literal["last", "mean"]
 """Which position stands for a text: its last token, or the mean of all its tokens."""
@@ -116,19 +119,34 @@ class HiddenStates(Protocol):
         ...
 
 
-@runtime_checkable
 class SoftPrompts(Protocol):
     """A backend that reads vectors in place of words."""
 
     digest: str
     width: int
     """d: length of a token's embedding."""
+    spread: float
+    """Root mean square of the numbers that words' embeddings are made of."""
 
     def generate_from_soft_prompt(self, vectors: Floats, requests: Sequence[Request]) -> list[Completion | Failure]:
         """What the model writes after a soft prompt and a request.
 
         Args:
             vectors: (n, k, d) float32: k vectors of soft prompt for each request.
-            requests: n of them; the soft prompt stands before the first message.
+            requests: n of them. The soft prompt stands where a message has ``SOFT_PROMPT``; what comes before that is
+                read once for all requests that share it. Without it, the soft prompt stands before the first message.
         """
         ...
+
+    def soft_states(self, vectors: Floats, requests: Sequence[Request]) -> Floats:
+        """The state of the last layer at the last place of what ``generate_from_soft_prompt`` reads; (n, d) float32.
+
+        Args:
+            vectors, requests: as there.
+        """
+        ...
+
+
+def reads_soft_prompts(backend: object) -> TypeGuard[SoftPrompts]:
+    """Whether a backend is of that kind; told by its class, because its ``width`` may take loading its weights."""
+    return all(callable(getattr(type(backend), name, None)) for name in ("generate_from_soft_prompt", "soft_states"))

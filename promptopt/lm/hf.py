@@ -28,7 +28,7 @@ import functools
 import importlib.util
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -37,7 +37,7 @@ from promptopt import jsonio
 from promptopt.errors import CallError, ConfigError, ModelUnavailableError
 from promptopt.lm import hub
 from promptopt.lm.base import Completion, Message, Request
-from promptopt.lm.capabilities import Pool, Scored, ScoreRequest
+from promptopt.lm.capabilities import SOFT_PROMPT, Pool, Scored, ScoreRequest
 from promptopt.lm.converted import Converted
 from promptopt.lm.prefix_tree import build, shared
 from promptopt.lm.spec import ModelSpec
@@ -155,7 +155,9 @@ class HFBackend:
 
         Args:
             vectors: (n, k, ``width``): k vectors of soft prompt for each request, in place of word embeddings.
-            requests: n of them; the soft prompt stands before everything, what the chat template begins with included.
+            requests: n of them. The soft prompt stands where a message has ``SOFT_PROMPT``, and what comes before that
+                is read once for all that share it; without it, before everything, what the chat template begins with
+                included.
 
         Raises:
             ConfigError: the vectors have another shape, or values that are not finite.
@@ -164,23 +166,62 @@ class HFBackend:
         with self._busy:
             engine = self._ready(chats=True)
             soft = _soft(vectors, len(requests), engine.width)
+            many = soft.shape[1]
             answers: dict[int, Completion | Failure] = {}
-            asks = []
+            groups: dict[tuple[int, ...], list[_Ask]] = {}
             for i, request in enumerate(requests):
-                ask = self._asked(engine, i, request, soft.shape[1])
+                ask = self._asked(engine, i, request, many)
                 if isinstance(ask, Failure):
                     answers[i] = ask
                 else:
-                    asks.append(ask)
+                    groups.setdefault(tuple(ask.before), []).append(ask)
+            for before, asks in groups.items():
+                first = True
 
-            def write(batch: Sequence[_Ask]) -> None:
-                engine.write([a.draft for a in batch], [], [a.ids for a in batch], soft[[a.place for a in batch]])
-                for ask in batch:
-                    answers[ask.place] = ask.completion(engine, 0, soft.shape[1])
+                def write(batch: Sequence[_Ask], before: tuple[int, ...] = before) -> None:
+                    nonlocal first
+                    rows = soft[[a.place for a in batch]]
+                    cached = engine.write([a.draft for a in batch], before, [a.ids for a in batch], rows)
+                    for ask in batch:
+                        answers[ask.place] = ask.completion(engine, 0 if first and not cached else len(before), many)
+                        first = False
 
-            for ask, failure in self._in_batches(engine, sorted(asks, key=lambda ask: len(ask.ids)), write):
-                answers[ask.place] = failure
+                for ask, failure in self._in_batches(engine, sorted(asks, key=lambda ask: len(ask.ids)), write):
+                    answers[ask.place] = failure
         return [answers[i] for i in range(len(requests))]
+
+    def soft_states(self, vectors: Floats, requests: Sequence[Request]) -> Floats:
+        """The last layer's state at the last place of what ``generate_from_soft_prompt`` reads; (n, ``width``) float32.
+
+        Args:
+            vectors, requests: as there; ``max_tokens`` counts, because there must be room for the reply.
+
+        Raises:
+            ConfigError: the vectors have another shape, or values that are not finite.
+            CallError: a request that cannot be read, or does not fit into memory alone.
+            ModelUnavailableError: as ``prepare``.
+        """
+        with self._busy:
+            engine = self._ready(chats=True)
+            soft = _soft(vectors, len(requests), engine.width)
+            found = np.empty((len(requests), engine.width), dtype=np.float32)
+            groups: dict[tuple[int, ...], list[_Ask]] = {}
+            for i, request in enumerate(requests):
+                ask = self._asked(engine, i, request, soft.shape[1])
+                if isinstance(ask, Failure):
+                    raise CallError(ask)
+                groups.setdefault(tuple(ask.before), []).append(ask)
+            for before, asks in groups.items():
+
+                def read(batch: Sequence[_Ask], before: tuple[int, ...] = before) -> None:
+                    rows = soft[[a.place for a in batch]]
+                    states = engine.soft_states([a.ids for a in batch], rows, engine.layers, before)
+                    for ask, state in zip(batch, states, strict=True):
+                        found[ask.place] = state[-1]
+
+                for _, failure in self._in_batches(engine, sorted(asks, key=lambda ask: len(ask.ids)), read):
+                    raise CallError(failure)
+        return found
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Scored | Failure]:
         """How likely the continuations of each request are, in the order of the requests.
@@ -216,6 +257,11 @@ class HFBackend:
     def width(self) -> int:
         """Length of a token's embedding and of a hidden state."""
         return self._ready().width
+
+    @property
+    def spread(self) -> float:
+        """Root mean square of the numbers that words' embeddings are made of."""
+        return self._ready().spread
 
     def hidden(
         self, texts: Sequence[str], *, layer: int = -1, pool: Pool = "last", soft: Floats | None = None
@@ -284,19 +330,23 @@ class HFBackend:
         own = self._spec.generate
         most = own.max_tokens if request.max_tokens is None else request.max_tokens
         try:
-            ids = engine.tokens.of(engine.tokens.rendered(request.messages))
+            before, here, after = engine.tokens.rendered(request.messages).partition(SOFT_PROMPT)
         except Exception as error:  # the template language's own, raised by the template
             return Failure("request", f"The model's chat template refuses these messages: {error}")
-        if soft + len(ids) + most > engine.context:
+        if SOFT_PROMPT in after or (here and not soft):
+            return Failure("request", "Expected one place for a soft prompt, and vectors to stand there.")
+        ids, prefix = engine.tokens.of(after if here else before), engine.tokens.of(before) if here else []
+        length = soft + len(prefix) + len(ids)
+        if length + most > engine.context:
             return Failure(
                 "request",
-                f"The prompt has {soft + len(ids):,} tokens and the reply up to {most:,}; the model takes "
+                f"The prompt has {length:,} tokens and the reply up to {most:,}; the model takes "
                 f"{engine.context:,}. Shorten the prompt.",
             )
         seed = request.seed if request.seed is not None else int(jsonio.digest(request.to_json())[:15], 16)
         temperature = own.temperature if request.temperature is None else request.temperature
         stop = tuple(text for text in request.stop or own.stop if text)
-        return _Ask(place, ids, Draft(most, temperature, seed, stop, request.top_logprobs))
+        return _Ask(place, ids, Draft(most, temperature, seed, stop, request.top_logprobs), prefix)
 
     def _write_group(self, engine: Engine, group: list[_Ask], answers: dict[int, Completion | Failure]) -> None:
         """Answer requests that share everything before the last message."""
@@ -414,10 +464,11 @@ class _Ask:
     place: int
     ids: list[int]
     draft: Draft
+    before: list[int] = field(default_factory=list)  # what stands before the soft prompt
 
     def completion(self, engine: Engine, cached: int, soft: int = 0) -> Completion:
         """Its answer, once it is written."""
-        usage = Usage(1, soft + len(self.ids), len(self.draft.written), cached)
+        usage = Usage(1, len(self.before) + soft + len(self.ids), len(self.draft.written), cached)
         return Completion(engine.reply(self.draft), usage, self.draft.finish, tokens=engine.told(self.draft))
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from promptopt.errors import UnknownNameError
 from promptopt.lm.base import Completion, Generates, Request
@@ -14,6 +17,9 @@ from promptopt.lm.cache import completion_key
 from promptopt.lm.capabilities import Scored, ScoreRequest
 from promptopt.lm.spec import ModelSpec
 from promptopt.records import Failure, Usage
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Reply = Callable[[Request], "str | Failure | Completion"]
 Likelihood = Callable[[ScoreRequest], "Sequence[float] | Failure"]
@@ -107,6 +113,30 @@ class ScriptedScorer(ScriptedLM):
             read = sum(text.count(" ") + 1 for _, text in request.messages)
             answers.append(Scored(tuple(map(float, made)), words, Usage(1, read + sum(words), 0)))
         return answers
+
+
+class ScriptedReader(ScriptedLM):
+    """A model that also reads soft prompts: as if they were a seed made of the signs of their first numbers.
+
+    Example:
+        >>> lm = ScriptedReader(lambda request: f"number {request.seed}")
+        >>> lm.generate_from_soft_prompt(np.ones((1, 2, 8)), [Request((("user", "hi"),))])[0].text
+        'number 255'
+    """
+
+    width = 8
+    spread = 0.02
+
+    def generate_from_soft_prompt(
+        self, vectors: NDArray[np.float32], requests: Sequence[Request]
+    ) -> list[Completion | Failure]:
+        """The reply to each request, with such a seed."""
+        bits = (np.asarray(vectors)[:, 0] > 0) @ (2 ** np.arange(self.width))
+        return self.generate([replace(request, seed=int(seed)) for request, seed in zip(requests, bits, strict=True)])
+
+    def soft_states(self, vectors: NDArray[np.float32], requests: Sequence[Request]) -> NDArray[np.float32]:  # noqa: ARG002
+        """The first vector of each soft prompt."""
+        return np.asarray(vectors)[:, 0].astype(np.float32)
 
 
 def _last_user(request: Request) -> str:

@@ -45,6 +45,7 @@ TOP_K = 40
 TOP_P = 0.95
 DTYPES = ("bfloat16", "float32", "float16")
 _LEAST_RUN = 16
+_SOME_WORDS = 4096
 _SHARE_OF_ATTENTION = 0.15
 _LOGITS_AT_ONCE = 256
 
@@ -141,7 +142,10 @@ class Engine:
         ends = model.generation_config.eos_token_id
         self._ends = ({*(ends if isinstance(ends, list) else [ends])} | self.tokens.ends()) - {None}
         self.context = int(getattr(config, "max_position_embeddings", 4096))
-        self.width = int(model.get_input_embeddings().weight.shape[1])
+        words = model.get_input_embeddings().weight
+        self.width = int(words.shape[1])
+        with torch.no_grad():
+            self.spread = float(words[:_SOME_WORDS].float().square().mean().sqrt())
         self.layers = int(config.num_hidden_layers)
         self.run = self._good_run()
         self._windows = _windows(config)
@@ -168,7 +172,7 @@ class Engine:
             drafts: n of them; ``written`` and ``finish`` are set.
             prefix: tokens that all begin with; kept, so that it is not read again next time.
             suffixes: n lists of tokens that follow it; none empty (but with soft prompts).
-            soft: (n, k, width) vectors that stand before each suffix; then the prefix is empty.
+            soft: (n, k, width) vectors that stand before each suffix, after the prefix.
 
         Returns:
             Whether the prefix was there already.
@@ -335,19 +339,35 @@ class Engine:
         self._walk(tree, wanted, layer, use)
         return found[back]
 
-    def soft_states(self, suffixes: Sequence[Sequence[int]], soft: Any, layer: int) -> list[Floats]:
+    def soft_states(
+        self, suffixes: Sequence[Sequence[int]], soft: Any, layer: int, prefix: Sequence[int] = ()
+    ) -> list[Floats]:
         """Of each row, (k + its tokens, width) float32: the hidden states of its soft prompt and its tokens.
+
+        Args:
+            suffixes: n lists of tokens.
+            soft: (n, k, width) vectors that stand before each.
+            layer: whose states.
+            prefix: tokens that stand before all of them; kept, so that it is not read again next time.
 
         Raises:
             MemoryFullError: the batch is too large.
         """
         with self._watched():
+            known: dict[str, Any] = {"use_cache": False}
             inputs, mask = self._padded(suffixes, soft, left=False)
+            lengths = mask.sum(1).tolist()
+            if prefix:
+                self._read_prefix(list(prefix))
+                many = len(suffixes)
+                mask = self._torch.cat([mask.new_ones((many, len(prefix))), mask], 1)
+                known = {"use_cache": True, "past_key_values": self._cache(self._past, many)}
+                known["position_ids"] = (mask.cumsum(1) - 1)[:, len(prefix) :]
             out = self._model(
-                **inputs, attention_mask=mask, use_cache=False, output_hidden_states=True, **self._logits_of([-1])
+                **inputs, **known, attention_mask=mask, output_hidden_states=True, **self._logits_of([-1])
             )
             states = out.hidden_states[layer].float().cpu().numpy()
-        return [row[:length] for row, length in zip(states, mask.sum(1).tolist(), strict=True)]
+        return [row[:length] for row, length in zip(states, lengths, strict=True)]
 
     def layer_index(self, layer: int) -> int:
         """A layer as transformers counts them: 0 the embeddings, then each block's output, the last one after the norm.

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -24,6 +24,7 @@ from promptopt.evaluate.evaluator import Ask, Evaluator
 from promptopt.evaluate.stats import Interval
 from promptopt.lm.base import Completion, Request
 from promptopt.lm.calls import Session
+from promptopt.lm.capabilities import Embeds, reads_soft_prompts
 from promptopt.lm.meter import Meter
 from promptopt.metrics.base import Metric
 from promptopt.program.module import Module
@@ -42,7 +43,8 @@ from promptopt.search.events import (
     TrialDone,
 )
 from promptopt.search.guards import Guard, Guards
-from promptopt.search.optimizer import Context, Optimizer, Traced
+from promptopt.search.local import Lexical, ModelEmbedder, SoftModel
+from promptopt.search.optimizer import Context, Optimizer, Search, Traced, believed
 from promptopt.search.result import Comparison, Result
 from promptopt.search.run import Run
 from promptopt.seeds import Seeds
@@ -63,6 +65,8 @@ class Job:
         start: parameters to begin from (default: the program's own); they are what the winner is compared with.
         guards: what every candidate of the optimizer must keep.
         promote: what a winner must be to be recommended: ``improved`` or ``likely`` better.
+        embedder: turns texts into vectors for the optimizer; None: hashed words.
+        embedder_name: as the task has it.
     """
 
     name: str
@@ -80,6 +84,8 @@ class Job:
     level: float = 0.95
     guards: Guards = field(default_factory=Guards)
     promote: str = "improved"
+    embedder: Embeds | None = None
+    embedder_name: str = ""
 
 
 def pays_once(program: Module, session: Session) -> bool:
@@ -118,6 +124,7 @@ class Engine:
         self._failures: Counter[str] = Counter()
         self._trials: list[Trial] = []
         self._last: BudgetStopped | None = None
+        self._searching: Search | None = None
         self._tracers: dict[str, Evaluator] = {}
         self._dropped: dict[str, int] = {}
         budget.spent_before = run.seconds
@@ -231,9 +238,13 @@ class Engine:
             self._cells_left,
             baseline,
             guard,
+            Lexical() if job.embedder is None else ModelEmbedder(job.embedder, job.embedder_name, self._run.local),
+            self._soft(),
+            self._run.note,
+            self._run.local.once,
         )
         self._last = last
-        search = job.optimizer.start(context)
+        self._searching = search = job.optimizer.start(context)
         self._dropped = guard.counts()
         while True:
             if last is not None and self._room() == 0:
@@ -365,6 +376,28 @@ class Engine:
     def _complete(self, requests: Sequence[Request], role: str = "proposer") -> list[Completion | Failure]:
         return self._run.ask(requests, role, self._budget)
 
+    def _soft(self) -> SoftModel | None:
+        role = "proposer" if self._session.has("proposer") else "task"
+        door = self._session.door(role)
+        model: object = door.backend
+        if not reads_soft_prompts(model):
+            return None
+
+        def ask(
+            request: Request,
+            names: Sequence[str],
+            role: str,
+            digest: str,
+            make: Callable[[list[int]], list[Completion | Failure]],
+        ) -> list[Completion | Failure]:
+            answers, paid = self._run.ask_soft(request, names, role, self._budget, digest, make)
+            counts = self._meter.of(role)
+            counts.charged += paid
+            counts.paid += paid
+            return answers
+
+        return SoftModel(model, door.spec.id, role, self._run.local, ask)
+
     def _cells_left(self) -> int | None:
         left = self._budget.left()
         each = self._cost.largest
@@ -392,6 +425,7 @@ class Engine:
                 had = longest.get(trial.candidate)
                 if had is None or trial.n >= had.n:
                     longest[trial.candidate] = trial
+        thought = believed(self._searching)
         # By id before all else, so that equal candidates come in one order in every rerun.
         trials = sorted(longest.values(), key=lambda trial: trial.candidate.id)
         chosen = confirmation.choose_finalists(
@@ -399,6 +433,7 @@ class Engine:
             [t.n for t in trials],
             [_length(t.candidate) for t in trials],
             self._finalists,
+            [thought.get(t.candidate.id) for t in trials],
         )
         return [trials[i].candidate for i in chosen]
 

@@ -9,9 +9,9 @@ the engine evaluates nothing that the guard refuses, and ends the run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from promptopt.evaluate.cells import Trial
 from promptopt.evaluate.evaluator import Ask as Ask
@@ -20,6 +20,7 @@ from promptopt.program.module import Module
 from promptopt.program.params import Candidate, Exemplars, Instruction
 from promptopt.records import Example, Failure
 from promptopt.search.guards import Guard
+from promptopt.search.local import Embedder, Lexical, SoftModel
 from promptopt.seeds import Seeds
 
 
@@ -80,6 +81,22 @@ class CellsLeft(Protocol):
         ...
 
 
+class Notes(Protocol):
+    """How an optimizer says what it thought, for whoever reads the run's report; nothing depends on it."""
+
+    def __call__(self, record: Mapping[str, Any]) -> None:
+        """Record something that JSON can write, with its ``kind``."""
+        ...
+
+
+def _nowhere(record: Mapping[str, Any]) -> None:
+    """Notes of a search without a run folder."""
+
+
+def _once(key: str, make: Callable[[], Any]) -> Any:  # noqa: ARG001
+    return make()
+
+
 @dataclass(frozen=True)
 class Context:
     """What an optimizer may see: everything but confirm and test.
@@ -98,6 +115,10 @@ class Context:
         baseline: the default's trial on the whole search split.
         guard: what may be asked for: ``guard.passes(candidate)``, which counts what it drops; an optimizer's own
             filters count by ``guard.count(reason)``. By default all passes.
+        embed: texts to vectors, recorded in the run; by the task's ``embedder``, else hashed words without a model.
+        soft: the proposer, where it is a local model that reads soft prompts (``hf/``); None: it is not.
+        note: what the optimizer thought, for reports.
+        once: (key, make): a value that depends on the machine, made once and the same in every rerun.
     """
 
     description: str
@@ -112,6 +133,10 @@ class Context:
     cells_left: CellsLeft
     baseline: Trial
     guard: Guard = field(default_factory=Guard)
+    embed: Embedder = field(default_factory=Lexical)
+    soft: SoftModel | None = None
+    note: Notes = _nowhere
+    once: Callable[[str, Callable[[], Any]], Any] = _once
 
     @property
     def search_size(self) -> int:
@@ -139,6 +164,24 @@ class Search(Protocol):
     def tell(self, trials: Sequence[Trial]) -> None:
         """What came of them: a trial for each ask, in order; fewer when the budget ended (then nothing follows)."""
         ...
+
+
+@runtime_checkable
+class Believes(Protocol):
+    """A search that has a model of what candidates are worth."""
+
+    def believed(self) -> Mapping[str, float]:
+        """Expected scores by the ids of candidates that were tried; empty while it knows nothing.
+
+        Where searching is over, finalists are chosen by these as well as by the scores themselves: of many candidates
+        on few examples, the highest score is mostly luck, and a model that has seen the others can tell.
+        """
+        ...
+
+
+def believed(search: Search | None) -> Mapping[str, float]:
+    """What a search believes, if it is of that kind."""
+    return search.believed() if isinstance(search, Believes) else {}
 
 
 class Optimizer(Protocol):

@@ -3,6 +3,8 @@
     run.json       what runs: task, optimizer, settings, seed, limits, versions, machine
     cells.jsonl    every evaluation, as it is finished
     calls.jsonl    every call of the optimizer's own, as it is answered
+    local.jsonl    what local models computed for the optimizer: vectors
+    search.jsonl   what the optimizer thought: which candidates it wanted, and why
     trials.jsonl   one candidate a line, in the order they were tried: the same bytes in every rerun
     events.jsonl   what happened when
     best.json      the program to use
@@ -18,7 +20,7 @@ import contextlib
 import os
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -32,6 +34,7 @@ from promptopt.records import PASSING, Failure, Usage
 from promptopt.search.budget import Budget
 from promptopt.search.events import RECORDED, Event, to_json
 from promptopt.search.journal import Cells, JsonLines
+from promptopt.search.local import Recorded, affordable
 from promptopt.search.lock import FolderLock
 
 FORMAT = 1
@@ -70,6 +73,9 @@ class Run:
             self._recorded = [line for _, _, line in self._trials.read()]
             self.events = [record for _, _, record in self._events.read()]
             self._answers = {record["key"]: record for _, _, record in self._calls.read()}
+            local, self._notes = self._lines("local", opening), self._lines("search", opening)
+            self.local = Recorded(local)
+            self._noted, self._there = 0, sum(1 for _ in self._notes.read())
             self._forget_passing()
             self._open = opening.pop_all()
         self._written = 0
@@ -146,9 +152,62 @@ class Run:
             self._answers.update({record["key"]: record for record in records})
         return [_answer(self._answers[key]) for key in keys]
 
+    def ask_soft(
+        self,
+        request: Request,
+        names: Sequence[str],
+        role: str,
+        budget: Budget,
+        digest: str,
+        make: Callable[[list[int]], list[Completion | Failure]],
+    ) -> tuple[list[Completion | Failure], Usage]:
+        """As ``ask``, for what is written after soft prompts.
+
+        Args:
+            request: the same for all.
+            names: of the soft prompts.
+            role: who is charged.
+            budget: who pays; asked before anything is written.
+            digest: of the model.
+            make: given the places of those that are not recorded, their answers.
+
+        Returns:
+            Answers in order, and what those cost that were not recorded.
+
+        Raises:
+            BudgetExhaustedError: they do not fit.
+        """
+        same = jsonio.digest([role, digest, request.to_json()])
+        keys = [jsonio.digest([same, name]) for name in names]
+        first = {key: place for place, key in reversed(list(enumerate(keys)))}
+        for key in sorted(first, key=lambda key: first[key]):
+            if key in self._answers:
+                budget.take({role: _usage(self._answers[key])})
+        new = sorted(place for key, place in first.items() if key not in self._answers)
+        paid = Usage()
+        if new:
+            affordable(budget, request, len(new))
+            answers = make(new)
+            costs = [answer.usage if isinstance(answer, Completion) else Usage(calls=1) for answer in answers]
+            records = [
+                _record(keys[place], role, answer, cost)
+                for place, answer, cost in zip(new, answers, costs, strict=True)
+            ]
+            self._calls.append(b"".join(jsonio.line(record) for record in records))
+            self._answers.update({record["key"]: record for record in records})
+            paid = sum(costs, Usage())
+            budget.take({role: paid})
+        return [_answer(self._answers[key]) for key in keys], paid
+
+    def note(self, record: Mapping[str, Any]) -> None:
+        """Record what the optimizer thought; what an earlier sitting has recorded is not written again."""
+        self._noted += 1
+        if self._noted > self._there:
+            self._notes.append(jsonio.line(record))
+
     def sync(self) -> None:
         """Bring everything to the disk, against power cuts."""
-        for file in (self._trials, self._events, self._calls):
+        for file in (self._trials, self._events, self._calls, self._notes):
             file.sync()
 
     def _lines(self, name: str, opening: contextlib.ExitStack) -> JsonLines:
@@ -207,9 +266,17 @@ def read_json(folder: Path, name: str) -> Any:
     return jsonio.loads(_read(path), str(path))
 
 
+def read_notes(folder: Path) -> list[Any]:
+    """The lines of ``search.jsonl``, read only, as ``read_trials``."""
+    return _whole_lines(folder / "search.jsonl")
+
+
 def read_trials(folder: Path) -> list[Any]:
     """The lines of ``trials.jsonl``, read only; an unfinished last line is left out."""
-    path = folder / "trials.jsonl"
+    return _whole_lines(folder / "trials.jsonl")
+
+
+def _whole_lines(path: Path) -> list[Any]:
     if not path.exists():
         return []
     whole = _read(path).rpartition(b"\n")[0]

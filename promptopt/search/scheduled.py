@@ -6,14 +6,14 @@ come with the few cells they got, so a search compares by ``adjusted_mean`` and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from promptopt.evaluate.cells import Trial
 from promptopt.evaluate.fidelity import Fidelity, Full, Setting, Table, Want, fidelity
 from promptopt.program.params import Candidate
-from promptopt.search.optimizer import Ask, Context, Search
+from promptopt.search.optimizer import Ask, Context, Search, believed
 
 
 def scheduled(search: Search, setting: Setting | Fidelity, context: Context) -> Search:
@@ -73,6 +73,10 @@ class _Scheduled:
             fresh = np.isin(places, want.places)
             by_place = dict(zip(places[fresh].tolist(), _scores(trial)[fresh].tolist(), strict=True))
             self._schedule.tell(want.arm, want.places, np.array([by_place[int(place)] for place in want.places]))
+
+    def believed(self) -> Mapping[str, float]:
+        """Of the search inside."""
+        return believed(self._search)
 
     def _ask(self, want: Want) -> Ask:
         # All its cells, so that one trial says all that is known; those that it has are not paid for again.

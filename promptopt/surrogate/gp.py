@@ -13,6 +13,9 @@ than one on fifty. b is estimated with the rest (its prior is flat), and s, ℓ 
 likelihood times weak priors, found from several starts. Leave-one-out predictions are exact without refitting
 (Rasmussen & Williams 2006, eq. 5.10–5.12); their log-likelihood says which of several surrogates to believe.
 
+Points that were picked and have no score yet count as observed at their expected value, with the noise of a typical
+point: more rows of the covariance, while the mean stays what it was.
+
 Principal components, because n is a few dozen or hundred and d is hundreds: beyond the span of what was observed there
 is nothing to learn.
 """
@@ -57,6 +60,8 @@ class GaussianProcess:
             raise ConfigError(f"Expected the kernel matern or rbf and components ≥ 1, got {kernel!r} and {components}.")
         self._kernel: Kernel = kernel
         self._components = components
+        self._all: Floats = np.empty((0, 0))  # points, observed and then picked, and the root of their covariance
+        self._root_of_all: Floats = np.empty((0, 0))
 
     def fit(self, inputs: ArrayLike, scores: ArrayLike, counts: ArrayLike) -> None:
         """Learn from what was observed; what was fitted before is forgotten.
@@ -92,20 +97,34 @@ class GaussianProcess:
         )
         self._settle(apart, *np.exp(best.x))
 
+    @property
+    def rest(self) -> float:
+        """t: what a score differs from f by, however many its examples."""
+        return self._t
+
     def belief(self, inputs: ArrayLike) -> Belief:
         """Mean and width of f, not of a score on few examples, for candidates (N, d)."""
         x = finite(inputs)
         mean, sigma = np.empty(len(x)), np.empty(len(x))
         for start in range(0, len(x), _ROWS):
             rows = slice(start, start + _ROWS)
-            across = self._s**2 * self._shape(_distances(self._z, self._reduced(x[rows])) / self._l)
-            half = solved(self._root, across)
-            ones = solved(self._root, np.ones((len(self._z), 1)))[:, 0]
-            mean[rows] = self._b + across.T @ self._weights
+            across = self._across(self._all, self._reduced(x[rows]))
+            half = solved(self._root_of_all, across)
+            ones = solved(self._root_of_all, np.ones((len(self._all), 1)))[:, 0]
+            mean[rows] = self._b + across[: len(self._z)].T @ self._weights
             # Not knowing b is part of the width.
             rest = (1 - half.T @ ones) ** 2 / (ones @ ones)
             sigma[rows] = np.sqrt(np.maximum(self._s**2 - (half**2).sum(0) + rest, 0.0))
         return Belief(mean, sigma)
+
+    def picked(self, inputs: ArrayLike) -> None:
+        """These, (q, d), were chosen and have no score yet: the width near them shrinks until the next fit."""
+        z = self._reduced(finite(inputs))
+        low = solved(self._root_of_all, self._across(self._all, z)).T
+        own = self._across(z, z) + (self._t**2 + _LEAST * self._s**2 + float(np.median(self._known))) * np.eye(len(z))
+        corner = np.linalg.cholesky(own - low @ low.T)
+        self._root_of_all = np.block([[self._root_of_all, np.zeros((len(self._all), len(z)))], [low, corner]])
+        self._all = np.vstack([self._all, z])
 
     def leave_one_out(self) -> tuple[Belief, float]:
         """What each observed score would have been predicted as from all others, and the log-likelihood of that.
@@ -124,6 +143,10 @@ class GaussianProcess:
     def _reduced(self, x: Floats) -> Floats:
         reduced: Floats = (x - self._centre) @ self._axes.T / self._unit
         return reduced
+
+    def _across(self, a: Floats, b: Floats) -> Floats:
+        """Covariance of f between reduced points, (len(a), len(b))."""
+        return self._s**2 * self._shape(_distances(a, b) / self._l)
 
     def _shape(self, r: Floats) -> Floats:
         if self._kernel == "rbf":
@@ -145,8 +168,9 @@ class GaussianProcess:
         return float(-0.5 * residual @ residual - np.log(np.diag(root)).sum() - 0.5 * math.log(weight))
 
     def _settle(self, apart: Floats, s: float, length: float, t: float) -> None:
-        self._s, self._l = float(s), float(length)
+        self._s, self._l, self._t = float(s), float(length), float(t)
         self._root = self._root_of(apart, s, length, t)
+        self._all, self._root_of_all = self._z, self._root
         y, ones = solved(self._root, self._y[:, None])[:, 0], solved(self._root, np.ones((len(self._y), 1)))[:, 0]
         self._b = float(ones @ y / (ones @ ones))
         self._weights = solved(self._root.T, (y - self._b * ones)[:, None], lower=False)[:, 0]

@@ -9,7 +9,9 @@ examples.
 R_i is the variance of a mean of c_i scores (``linear.noise``), S is 1 for features and large for the constant; a and t
 are those of the highest marginal likelihood times weak priors. The network's own last layer only serves to train the
 others. Everything after training is algebra in h numbers: 10⁵ candidates are a matrix product. Leave-one-out
-predictions hold the features fixed, which have seen the score that is left out: they flatter.
+predictions hold the features fixed, which have seen the score that is left out: they flatter (``held_out`` trains
+again, and does not). Points that were picked and have no score yet add their rank to the precision of w, with the noise
+of a typical point; its mean stays.
 
 Source: Snoek et al. 2015, "Scalable Bayesian Optimization Using Deep Neural Networks"; settings of the network as in
 ``neural_ucb``. Deviations: noise of known size for each point, and the constant is not shrunk.
@@ -82,10 +84,16 @@ class LastLayer:
         precise = 1 / (known + t**2)
         matrix = (phi * precise[:, None]).T @ phi + np.diag(1 / (a * self._prior))
         self._root = np.asarray(np.linalg.cholesky(matrix), dtype=np.float64)
+        self._t, self._typical = float(t), float(np.median(known))
         right = (phi * precise[:, None]).T @ y
         self._weights = solved(self._root.T, solved(self._root, right[:, None]), lower=False)[:, 0]
         half = solved(_root(gram, known, float(a), float(t)), np.eye(len(y)))
         self._left_out = left_out(half.T @ half, y)
+
+    @property
+    def rest(self) -> float:
+        """t: what a score differs from f by, however many its examples."""
+        return self._t
 
     def belief(self, inputs: ArrayLike) -> Belief:
         """Mean and width of what candidates, (N, d), are worth, not of a score on few examples."""
@@ -97,6 +105,12 @@ class LastLayer:
             mean[rows] = phi @ self._weights
             sigma[rows] = np.sqrt((solved(self._root, phi.T) ** 2).sum(0))
         return Belief(mean, sigma)
+
+    def picked(self, inputs: ArrayLike) -> None:
+        """These, (q, d), were chosen and have no score yet: the width near them shrinks until the next fit."""
+        more = self._phi(self._net.hidden(inputs)) / np.sqrt(self._typical + self._t**2)
+        # A + ΦᵀΦ = (root Φᵀ)(root Φᵀ)ᵀ, whose triangular root is that of a QR: A itself is never formed again.
+        self._root = np.linalg.qr(np.vstack([self._root.T, more])).R.T
 
     def leave_one_out(self) -> tuple[Belief, float]:
         """What each observed score would have been predicted as, features held fixed; the log-likelihood of that."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,12 @@ from promptopt.api import optimize
 from promptopt.errors import ConfigError
 from promptopt.evaluate.cells import Trial
 from promptopt.lm.base import Completion, Request
+from promptopt.lm.capabilities import reads_soft_prompts
 from promptopt.lm.scripted import ScriptedLM
 from promptopt.program.params import Candidate, Origin
 from promptopt.records import Example, Failure
 from promptopt.search.budget import Limits
+from promptopt.search.local import Recorded, SoftModel
 from promptopt.search.optimizer import Ask, Context, Optimizer, Traced
 from promptopt.search.result import Result
 from promptopt.seeds import Seeds
@@ -45,6 +47,9 @@ class OptimizerContract:
     seeds: Sequence[str] = ("Answer with the right word.", "Say the right thing.")
     """Seed instructions that the toy task has."""
 
+    scripted: type[ScriptedLM] = ScriptedLM
+    """Of which kind the proposer is: ``ScriptedReader`` for optimizers that need soft prompts."""
+
     def optimizer(self) -> Optimizer:
         """Settings that make a short search."""
         raise NotImplementedError
@@ -57,7 +62,7 @@ class OptimizerContract:
             instructions=tuple(self.seeds),
             seed=seed,
         )
-        backends = {"task": model, "proposer": ScriptedLM(_propose, digest="scripted/proposer"), **lms}
+        backends = {"task": model, "proposer": self.scripted(_propose, digest="scripted/proposer"), **lms}
         return optimize(task, optimizer=self.optimizer(), out=folder, budget=limits or Limits(), backends=backends)
 
     def test_same_seed_same_trials(self, tmp_path: Path) -> None:
@@ -96,12 +101,12 @@ class OptimizerContract:
         assert (tmp_path / "cut" / "trials.jsonl").read_bytes() == whole
 
     def test_proposals_that_fail_do_not_end_the_run(self, tmp_path: Path) -> None:
-        silent = ScriptedLM(lambda _: Failure("request", "no"), digest="scripted/silent")
+        silent = self.scripted(lambda _: Failure("request", "no"), digest="scripted/silent")
         assert self.run(tmp_path, proposer=silent).confirm is not None or not self.seeds
 
     @pytest.mark.parametrize("text", ["", "{}", "$x ${y} %s {0}", "\x00\x1b[31m", "ä" * 5000, "<INS></INS>"])
     def test_hostile_proposals_do_not_end_the_run(self, tmp_path: Path, text: str) -> None:
-        self.run(tmp_path, proposer=ScriptedLM(lambda _: text, digest="scripted/hostile"))
+        self.run(tmp_path, proposer=self.scripted(lambda _: text, digest="scripted/hostile"))
 
     def test_ties_and_unusable_answers_do_not_end_the_run(self, tmp_path: Path) -> None:
         self.run(tmp_path / "ties", task=ScriptedLM(lambda _: "wrong", digest="scripted/ties"))
@@ -118,7 +123,7 @@ class OptimizerContract:
             number = (request.seed or 0) % 5
             return f"<INS>{refused[number]}</INS>" if number < len(refused) else _propose(request)
 
-        proposer = ScriptedLM(propose, digest="scripted/refused")
+        proposer = self.scripted(propose, digest="scripted/refused")
         backends = {"task": model, "proposer": proposer}
         first = optimize(task, optimizer=self.optimizer(), out=tmp_path, backends=backends)
         again = optimize(task, optimizer=self.optimizer(), out=tmp_path, backends=backends)
@@ -151,6 +156,7 @@ class OptimizerContract:
             run,
             lambda: None,
             trial(Ask(default)),
+            soft=self._soft(),
         )
         search = self.optimizer().start(context)
         for _ in range(1000):
@@ -161,6 +167,22 @@ class OptimizerContract:
             assert all(isinstance(ask.candidate.origin, Origin) for ask in asks)
             search.tell([trial(ask) for ask in asks])
         raise AssertionError("asked 1,000 times and not done")
+
+    def _soft(self) -> SoftModel | None:
+        reader = self.scripted(_propose)
+        if not reads_soft_prompts(reader):
+            return None
+
+        def ask(
+            request: Request,  # noqa: ARG001
+            names: Sequence[str],
+            role: str,  # noqa: ARG001
+            digest: str,  # noqa: ARG001
+            make: Callable[[list[int]], list[Completion | Failure]],
+        ) -> list[Completion | Failure]:
+            return make(list(range(len(names))))
+
+        return SoftModel(reader, "scripted", "proposer", Recorded(), ask)
 
     def test_settings_are_a_frozen_dataclass_that_yaml_can_write(self) -> None:
         from dataclasses import asdict

@@ -2,19 +2,27 @@
 
 import pytest
 
+from promptopt.lm.scripted import ScriptedReader
 from promptopt.optimizers import OPTIMIZERS
 from promptopt.optimizers.ape import Ape
 from promptopt.optimizers.bayesian_bootstrap import BayesianBootstrap
 from promptopt.optimizers.best_of_seeds import BestOfSeeds
 from promptopt.optimizers.bootstrap_random_search import BootstrapRandomSearch
 from promptopt.optimizers.chain import Chain
+from promptopt.optimizers.ease import Ease
+from promptopt.optimizers.evo import Evo
 from promptopt.optimizers.exemplar_search import ExemplarSearch
+from promptopt.optimizers.instinct import Instinct
+from promptopt.optimizers.instructzero import InstructZero
 from promptopt.optimizers.mipro import Mipro
 from promptopt.optimizers.mipro_plus import MiproPlus
 from promptopt.optimizers.opro import Opro
 from promptopt.optimizers.random_search import RandomSearch
+from promptopt.optimizers.zopo import Zopo
+from promptopt.propose.soft_prompt import SoftSettings
 from promptopt.testing.optimizers import OptimizerContract
 
+SMALL = SoftSettings(vectors=2, intrinsic=3, size=32, pairs=3)
 SHORT = {
     "ape": [
         Ape(proposals=5, first=4, keep=2, sets=1),
@@ -31,10 +39,39 @@ SHORT = {
         Chain(({"name": "opro", "steps": 1, "per_step": 3}, {"name": "exemplar_search", "trials": 4, "pool": 4})),
         Chain(({"name": "random_search", "trials": 2}, {"name": "random_search", "trials": 2}), shares=(1, 2)),
     ],
+    "ease": [
+        Ease(exemplars=2, trials=6, first=3, per_step=2, surrogate="gp", look=50, evaluation="full"),
+        Ease(exemplars=2, instructions=4, trials=6, first=3, surrogate="rbf", look=50, features="text"),
+        Ease(
+            exemplars=3,
+            trials=7,
+            first=3,
+            surrogate="gp",
+            look=50,
+            acquisition="thompson",
+            examples=5,
+            evaluation="full",
+        ),
+    ],
+    "evo": [
+        Evo(trials=6, first=3, exemplars=2),
+        Evo(over="instructions", trials=6, first=3, per_step=2, evaluation={"name": "halving", "first": 4}),
+    ],
     "exemplar_search": [
         ExemplarSearch(trials=6, first=3, per_step=1, pool=5, evaluation="full"),
         ExemplarSearch(trials=6, method="random", pool=5, evaluation={"name": "race", "block": 4}),
         ExemplarSearch(trials=7, first=3, per_step=2, pool=5, evaluation={"name": "halving", "first": 4}),
+    ],
+    "instinct": [
+        Instinct(domain="soft", soft=SMALL, trials=6, first=3, per_step=2, surrogate="gp"),
+        Instinct(domain="texts", texts=8, trials=6, first=3, per_step=2, surrogate="gp", evaluation="full"),
+        Instinct(
+            texts=8, trials=6, first=2, surrogate="rbf", modules="in_turn", evaluation={"name": "race", "block": 4}
+        ),
+    ],
+    "instructzero": [
+        InstructZero(SMALL, first=4, rounds=2, per_round=3),
+        InstructZero(SMALL, first=4, rounds=1, per_round=3, fidelity="reference"),
     ],
     "mipro": [
         Mipro(candidates=3, trials=5, per_step=2, evaluation="full"),
@@ -55,6 +92,12 @@ SHORT = {
         RandomSearch(trials=4),
         RandomSearch(trials=6, evaluation={"name": "minibatch", "size": 5, "full_every": 2}),
     ],
+    "zopo": [
+        Zopo(texts=8, trials=6, first=3, evaluation="full"),
+        Zopo(
+            over="joint", texts=6, exemplars=2, trials=6, first=3, per_step=2, evaluation={"name": "race", "block": 4}
+        ),
+    ],
 }
 
 
@@ -71,6 +114,8 @@ class TestOptimizers(OptimizerContract):
     @pytest.fixture(autouse=True)
     def _settings(self, settings):
         self._optimizer = settings
+        if isinstance(settings, InstructZero) or getattr(settings, "domain", "") == "soft":
+            self.scripted = ScriptedReader
 
     def optimizer(self):
         return self._optimizer

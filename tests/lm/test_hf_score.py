@@ -11,8 +11,16 @@ import pytest
 
 from promptopt.errors import CallError, ConfigError, ModelUnavailableError
 from promptopt.lm.base import Completion, Request
-from promptopt.lm.capabilities import HiddenStates, Scored, ScoreRequest, Scores, SoftPrompts
+from promptopt.lm.capabilities import (
+    SOFT_PROMPT,
+    HiddenStates,
+    Scored,
+    ScoreRequest,
+    Scores,
+    reads_soft_prompts,
+)
 from promptopt.lm.hf import HFBackend
+from promptopt.lm.scripted import ScriptedLM
 from promptopt.lm.spec import ModelSpec
 from promptopt.records import Failure
 
@@ -370,10 +378,58 @@ def test_soft_prompts_write_what_transformers_writes(open_tiny, tiny):
     assert none.text == model.generate(asked[:1])[0].text, "no vectors: as if there were no soft prompt"
 
 
+@pytest.mark.parametrize("place", ["before", "within"])
+def test_soft_prompts_stand_where_they_are_put(open_tiny, tiny, place):
+    import torch
+    from transformers import AutoTokenizer
+
+    model, path = open_tiny(), tiny()
+    tokenizer, reference = AutoTokenizer.from_pretrained(path), plain(path)
+    tails = ["w5 w6", "w7", "w5 w6 w8 w9"]
+    asked = [ask(f"w1 w2 w3 {SOFT_PROMPT} {tail}" if place == "within" else tail) for tail in tails]
+    soft = vectors(2, len(asked), 4, 32)
+    answers = model.generate_from_soft_prompt(soft, asked)
+    states = model.soft_states(soft, asked)
+    for request, vector, answer, state in zip(asked, soft, answers, states, strict=True):
+        text = tokenizer.apply_chat_template(
+            [{"role": "user", "content": request.messages[0][1]}], add_generation_prompt=True, tokenize=False
+        )
+        before, here, after = text.partition(SOFT_PROMPT)
+        assert bool(here) == (place == "within")
+        ids = [torch.tensor(tokenizer(t, add_special_tokens=False)["input_ids"]).long() for t in (before, after)]
+        words = [reference.get_input_embeddings()(part) for part in ids]
+        parts = [words[0], torch.tensor(vector), words[1]] if here else [torch.tensor(vector), words[0]]
+        with torch.no_grad():
+            given = torch.cat(parts)[None]
+            expected = reference(inputs_embeds=given, output_hidden_states=True).hidden_states[-1][0, -1]
+            done = reference.generate(
+                inputs_embeds=given, attention_mask=torch.ones(given.shape[:2]), max_new_tokens=6, do_sample=False,
+                pad_token_id=0,
+            )  # fmt: skip
+        assert answer.text == tokenizer.decode(done[0], skip_special_tokens=True)
+        assert answer.usage.prompt_tokens == given.shape[1]
+        assert np.allclose(state, expected.numpy(), atol=1e-4)
+    cached = [answer.usage.cached_tokens for answer in answers]
+    assert cached.count(0) == (1 if place == "within" else 3), "what stands before is read once"
+
+
+def test_two_places_for_a_soft_prompt_are_refused(open_tiny):
+    model = open_tiny()
+    twice = ask(f"w1 {SOFT_PROMPT} w2 {SOFT_PROMPT}")
+    (failure,) = model.generate_from_soft_prompt(vectors(2, 1, 4, 32), [twice])
+    assert "one place for a soft prompt" in failure.message
+    with pytest.raises(CallError, match="one place for a soft prompt"):
+        model.soft_states(vectors(2, 1, 4, 32), [twice])
+    (failure,) = model.generate([ask(f"w1 {SOFT_PROMPT} w2")])
+    assert "vectors to stand there" in failure.message
+
+
 def test_the_protocols_are_kept(open_tiny):
     model = open_tiny()
-    for protocol in (Scores, HiddenStates, SoftPrompts):
+    for protocol in (Scores, HiddenStates):
         assert isinstance(model, protocol)
+    assert reads_soft_prompts(model)
+    assert not reads_soft_prompts(ScriptedLM(lambda _: ""))
 
 
 # Settings -------------------------------------------------------------------------------------------------------------
