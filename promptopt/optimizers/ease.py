@@ -88,7 +88,7 @@ class Ease:
     beta: float = 1.0
     features: TupleFeatures = "parts"
     filtered: float = 0.8
-    look: int = 4000
+    look: int = 2000
     examples: int = 0
     modules: Modules = "together"
     threshold: float = 0.5

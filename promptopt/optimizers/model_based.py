@@ -134,7 +134,7 @@ class ModelBased:
         plan: how it goes.
         space: what is searched.
         context: of the search.
-        also: candidates outside of the space that are tried with the first ones.
+        also: candidates that are tried with the first ones, wherever they are; at most half of those.
     """
 
     def __init__(self, plan: Plan, space: Space, context: Context, also: Sequence[Candidate] = ()) -> None:
@@ -148,13 +148,15 @@ class ModelBased:
         self._tried = 0
         self._step = 0
         self._surrogate: Surrogate | None = None
-        self._also = [candidate for candidate in dict.fromkeys(also) if candidate != context.default]
+        others = (candidate for candidate in dict.fromkeys(also) if candidate != context.default)
+        self._also = [candidate for candidate in others if context.guard.passes(candidate)]
         self._covered_at = 0
         self._every = space.every(plan.look)
         self._every_features = None if self._every is None else space.features(self._every)
         affordable = self._affordable()
         self._most = plan.trials if affordable is None else min(plan.trials, affordable)
         self._first = plan.first if affordable is None else min(plan.first, max(2, affordable // _SHARE))
+        self._place(context.default)
 
     def ask(self) -> Sequence[Ask]:
         """The next candidates: all of the first ones together, then ``per_step`` at a time."""
@@ -163,9 +165,11 @@ class ModelBased:
         beginning = self._step == 0
         self._step += 1
         if beginning:
-            found = [candidate for candidate in self._also if self._context.guard.passes(candidate)][: self._most]
+            found = self._also[: self._first // 2]
             self._asked.update(candidate.id for candidate in found)
-            found += self._new(self._at_random(), min(self._first, self._most - len(found)))
+            for candidate in found:
+                self._place(candidate)
+            found += self._new(self._at_random(), min(self._first, self._most) - len(found))
         else:
             found = self._chosen(min(self._plan.per_step, self._most - self._tried))
         self._tried += len(found)
@@ -305,6 +309,15 @@ class ModelBased:
                     found.append(candidate)
                     self._asked.add(candidate.id)
         return found
+
+    def _place(self, candidate: Candidate) -> None:
+        """Remember where in the space a candidate is, if it is there."""
+        point = self._space.point(candidate)
+        if point is not None and point.tobytes() not in self._seen:
+            self._seen.add(point.tobytes())
+            self._points.append(point)
+            self._ids.append(candidate.id)
+            self._features.append(self._space.features(point[None])[0])
 
     def _shrunk(self, key: str) -> float:
         """A score drawn towards the default's, the more the fewer examples it is from."""

@@ -145,6 +145,10 @@ class SoftAxis(Listed):
             self._said.update(zip(new, self.written(self._points[new]), strict=True))
         return [self._said[place] for place in places]
 
+    def option(self, value: Value) -> Ints | None:  # noqa: ARG002 — what was not decoded cannot be found
+        """None: which soft prompt says a text is known only when it was decoded."""
+        return None
+
     @property
     def drawn(self) -> Floats:
         """z of all soft prompts of the domain, (N, q)."""

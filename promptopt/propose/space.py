@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _SAMPLE = 256
 _LEAST = 1e-9
+_NOBODY = Origin("space")
 
 
 class Axis(Protocol):
@@ -58,6 +59,10 @@ class Axis(Protocol):
 
     def values(self, options: Ints) -> list[Value | None]:
         """What they say; None: nothing that can be tried. May call models."""
+        ...
+
+    def option(self, value: Value) -> Ints | None:
+        """The option that says this, (length,); None: there is none, or it is not known."""
         ...
 
 
@@ -180,6 +185,14 @@ class Space:
         """What the points stand for; None: an option of it says nothing that can be tried. May call models."""
         values = [axis.values(points[:, part]) for axis, part in zip(self.axes, self._parts, strict=True)]
         return [self._made(row, origin) for row in zip(*values, strict=True)]
+
+    def point(self, candidate: Candidate) -> Ints | None:
+        """The point that stands for a candidate; None: there is none, or it is not known."""
+        options = [axis.option(candidate[axis.path]) for axis in self.axes]
+        found = [option for option in options if option is not None]
+        if len(found) < len(options) or self._made([candidate[axis.path] for axis in self.axes], _NOBODY) != candidate:
+            return None
+        return np.concatenate(found)
 
     def _made(self, values: Iterable[Value | None], origin: Origin) -> Candidate | None:
         changed: dict[str, Value] = {}

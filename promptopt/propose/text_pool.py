@@ -52,6 +52,10 @@ class TextAxis(Listed):
         """The texts."""
         return [self.texts[i] for i in options[:, 0].tolist()]
 
+    def option(self, value: Value) -> Ints | None:
+        """The text's place."""
+        return np.array([self.texts.index(value)]) if isinstance(value, str) and value in self.texts else None
+
 
 def text_axis(context: Context, parameter: Instruction, size: int, temperature: float, pairs: int) -> TextAxis:
     """Induce a pool of instructions and embed it; the default's own text and the user's seeds are in it.

@@ -118,6 +118,12 @@ class TupleAxis:
         """The exemplars."""
         return [tuple(self.pool[i] for i in row) for row in options.tolist()]
 
+    def option(self, value: Value) -> Ints | None:
+        """The exemplars' places, where they are k of the pool."""
+        if isinstance(value, str) or len(value) != self.length or not set(value) <= set(self.pool):
+            return None
+        return np.array([self.pool.index(exemplar) for exemplar in value])
+
     def text(self, option: Ints) -> str:
         """A tuple as one text: what is embedded."""
         return "\n\n".join(exemplar_text(self.pool[i]) for i in option.tolist())

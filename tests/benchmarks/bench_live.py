@@ -1,0 +1,191 @@
+"""Bandits with real models: exemplars out of pools with wrong labels, and instructions, at equal calls.
+
+    python tests/benchmarks/bench_live.py exemplars [--wrong 0 .5 .9] [--seeds 3] [--calls 600] [--out live.jsonl]
+    python tests/benchmarks/bench_live.py instructions [--seeds 3] [--calls 600] [--out live.jsonl]
+
+``exemplars``     ease, evo and random tuples of five out of a pool of demos, of which a share has the target of another
+                  demo instead of its own. What is shown: test accuracy of what each returned, and how many of the five
+                  are wrong.
+``instructions``  instinct (soft prompts of the proposer), opro and ape, without exemplars.
+
+Each has the same examples, the same models and the same budget of calls, the proposer's among them; each is confirmed
+and judged by the engine in the same way; ``winner`` is what it found best, recommended or not. An arm that is in
+``--out`` already is not run again. Local models, one after the other: an hour on a small machine.
+"""
+
+import argparse
+import dataclasses
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import scipy.stats
+
+import promptopt_tasks
+from promptopt import Limits, api
+from promptopt.lm.models import open_model
+from promptopt.lm.spec import ModelSpec
+from promptopt.optimizers.ape import Ape
+from promptopt.optimizers.ease import Ease
+from promptopt.optimizers.evo import Evo
+from promptopt.optimizers.instinct import Instinct
+from promptopt.optimizers.opro import Opro
+from promptopt.propose.soft_prompt import SoftSettings
+from promptopt.seeds import Seeds
+from promptopt.task.dataset import DemoSplit, Splits
+from promptopt.task.load import load_task
+
+# Report tasks (tasks/README.md) with one predictor and short answers: nothing was tuned on them.
+TASKS = ["larger_animal", "older_invention", "sentiment", "ticket_routing", "find_fruit", "extract_order"]
+DEMOS, SEARCH, CONFIRM, TEST = 60, 40, 40, 100
+
+
+def exemplars(_):
+    common = {"exemplars": 5, "pool": DEMOS}
+    return {
+        "random": Evo(first=165, over="exemplars", **common),
+        "evo": Evo(over="exemplars", **common),
+        "ease": Ease(**common),
+    }
+
+
+def instructions(options):
+    soft = SoftSettings(size=options.domain)
+    return {"ape": Ape(shots=0, proposals=24), "opro": Opro(steps=20, exemplars=0), "instinct": Instinct(domain="soft", soft=soft)}
+
+
+ARMS = {"exemplars": exemplars, "instructions": instructions}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=list(ARMS))
+    parser.add_argument("--tasks", nargs="+", default=TASKS)
+    parser.add_argument("--arms", nargs="+")
+    parser.add_argument("--wrong", nargs="+", type=float, default=[0.0, 0.5, 0.9])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--calls", type=int, default=600)
+    parser.add_argument("--domain", type=int, default=400, help="soft prompts")
+    parser.add_argument("--task-model", default="hf/qwen2.5-coder-0.5b-instruct")
+    parser.add_argument("--proposer", default="hf/qwen2.5-coder-1.5b-instruct")
+    parser.add_argument("--embedder", default="st/all-minilm-l6-v2")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    arms = ARMS[options.what](options)
+    wrongs = options.wrong if options.what == "exemplars" else [0.0]
+    done = read(options.out)
+    models = Models(options)
+    for seed in options.seeds:
+        for name in options.tasks:
+            for wrong in wrongs:
+                for arm in options.arms or arms:
+                    key = f"{options.what} {name} {wrong} {arm} {seed} {options.calls} {options.task_model}"
+                    if key not in done:
+                        done[key] = {"key": key, **played(name, seed, wrong, arms[arm], models, options)}
+                        if options.out:
+                            with options.out.open("a", encoding="utf-8") as file:
+                                file.write(json.dumps(done[key]) + "\n")
+                    row = done[key]
+                    print(
+                        f"{name:16} {wrong:3.0%} wrong, seed {seed}: {arm:9} default {row['default']:.3f} winner "
+                        f"{row['winner']:.3f} {row['verdict']:17} wrong shown {row['shown_wrong']}, {row['calls']} calls, "
+                        f"{row['seconds']:.0f} s",
+                        flush=True,
+                    )
+    tables(options, list(options.arms or arms), wrongs, done)
+
+
+class Models:
+    """Open models by role; the proposer is opened only where it is needed."""
+
+    def __init__(self, options):
+        ids = {"task": options.task_model, "embedder": options.embedder}
+        if options.what == "instructions":
+            ids["proposer"] = options.proposer
+        self.ids = ids
+        opened = {name: open_model(ModelSpec(name)) for name in set(ids.values())}
+        self.backends = {role: opened[name] for role, name in ids.items()}
+
+
+def load(name, seed, wrong, models, options):
+    """The task, with a share of its demos' targets wrong; ids of those."""
+    spec = {f"models.{role}": {"id": name} for role, name in models.ids.items()}
+    splits = {"splits.demos": DEMOS, "splits.search": SEARCH, "splits.confirm": CONFIRM, "splits.test": TEST}
+    if options.what == "instructions":
+        splits["splits.demos"] = 20
+    task = load_task(promptopt_tasks.path(name), overrides={"seed": seed, "cache": "run", **splits, **spec})
+    demos, rng = list(task.splits.demos.examples), Seeds(seed).rng("wrong labels", name)
+    bad = set()
+    for place in rng.permutation(len(demos))[: round(wrong * len(demos))]:
+        others = [demo.target for demo in demos if demo.target != demos[place].target]
+        if others:
+            bad.add(demos[place].id)
+            demos[place] = dataclasses.replace(demos[place], target=others[rng.integers(len(others))])
+    splits = dataclasses.replace(task.splits, demos=DemoSplit(tuple(demos)))
+    return dataclasses.replace(task, splits=splits, digest=""), bad
+
+
+def played(name, seed, wrong, optimizer, models, options):
+    task, bad = load(name, seed, wrong, models, options)
+    searched = dataclasses.replace(task, splits=dataclasses.replace(task.splits, test=None))
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        result = api.optimize(
+            searched, optimizer=optimizer, budget=Limits(calls=options.calls), out=folder, backends=models.backends
+        )
+        seconds = time.monotonic() - began
+        scores = [
+            api.evaluate(task, candidate, split="test", budget=Limits(), backends=models.backends).trial.mean
+            for candidate in (result.default, result.winner)
+        ]
+    shown = [e.source for value in result.winner.values.values() if not isinstance(value, str) for e in value]
+    return {
+        "default": scores[0],
+        "winner": scores[1],
+        "verdict": result.verdict,
+        "shown": len(shown),
+        "shown_wrong": sum(source in bad for source in shown),
+        "text": next((v for v in result.winner.values.values() if isinstance(v, str)), ""),
+        "candidates": result.candidates,
+        "calls": sum(usage.calls for usage in result.charged.values()),
+        "seconds": round(seconds, 1),
+    }
+
+
+def read(path):
+    if path is None or not path.exists():
+        return {}
+    with path.open(encoding="utf-8") as file:
+        return {row["key"]: row for row in map(json.loads, file)}
+
+
+def tables(options, arms, wrongs, done):
+    def rows(task, wrong, arm):
+        keys = [f"{options.what} {task} {wrong} {arm} {s} {options.calls} {options.task_model}" for s in options.seeds]
+        return [done[key] for key in keys]
+
+    for wrong in wrongs:
+        print(f"\n{options.what}, {wrong:.0%} of the pool wrong: test accuracy, mean of {len(options.seeds)} seeds")
+        means = {}
+        for task in options.tasks:
+            means[task] = [100 * np.mean([row["winner"] for row in rows(task, wrong, arm)]) for arm in arms]
+            default = 100 * np.mean([row["default"] for row in rows(task, wrong, arms[0])])
+            print(f"  {task:18} default {default:5.1f}   " + "   ".join(f"{a} {m:5.1f}" for a, m in zip(arms, means[task])))
+        table = np.array(list(means.values()))
+        print("  mean                             " + "   ".join(f"{a} {m:5.1f}" for a, m in zip(arms, table.mean(0))))
+        for place, arm in enumerate(arms[:-1]):
+            gain = table[:, -1] - table[:, place]
+            half = scipy.stats.t.ppf(0.975, max(1, len(gain) - 1)) * gain.std(ddof=1) / len(gain) ** 0.5
+            print(f"  {arms[-1]} − {arm}: {gain.mean():+.1f} ± {half:.1f} points over tasks")
+        if options.what == "exemplars":
+            shares = {
+                arm: np.mean([r["shown_wrong"] / r["shown"] for t in options.tasks for r in rows(t, wrong, arm) if r["shown"]])
+                for arm in arms
+            }
+            print("  wrong of those shown: " + ", ".join(f"{arm} {share:.0%}" for arm, share in shares.items()))
+
+
+if __name__ == "__main__":
+    main()
