@@ -56,7 +56,10 @@ class Recorded:
         Raises:
             ConfigError: one is inf or nan, or too large for half precision.
         """
-        new = [place for key, place in {key: i for i, key in enumerate(keys)}.items() if key not in self._known]
+        first: dict[str, int] = {}
+        for place, key in enumerate(keys):
+            first.setdefault(key, place)
+        new = [place for key, place in first.items() if key not in self._known]
         for start in range(0, len(new), _WRITTEN_TOGETHER):
             part = new[start : start + _WRITTEN_TOGETHER]
             with np.errstate(over="ignore"):

@@ -1,0 +1,359 @@
+"""instinct, ease, zopo, instructzero and evo: what they promise beyond the contract of every optimizer."""
+
+import dataclasses
+import importlib.util
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from promptopt.bench.fields import TextField, TupleField, Uniform, play
+from promptopt.errors import ConfigError
+from promptopt.optimizers.ease import Ease
+from promptopt.optimizers.evo import Evo
+from promptopt.optimizers.instinct import Instinct
+from promptopt.optimizers.instructzero import InstructZero
+from promptopt.optimizers.model_based import ModelBased
+from promptopt.optimizers.zopo import Zopo
+from promptopt.program.module import Module
+from promptopt.program.predict import Predict
+from promptopt.propose.soft_prompt import SoftSettings
+from promptopt.seeds import Seeds
+
+SMOOTH = TextField(texts=300, smooth=1.0, examples=40)
+NOISY = TupleField(wrong=0.5)
+needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs promptopt[bandits]")
+
+
+def instinct(**changes):
+    return Instinct(**{"domain": "texts", "texts": 2, "surrogate": "gp", "evaluation": "full", **changes})
+
+
+def ease(**changes):
+    return Ease(**{"surrogate": "gp", "look": 500, "evaluation": "full", **changes})
+
+
+def games(field, optimizer, trials, seeds):
+    pools = [field.draw(Seeds(seed).rng("field", field.name)) for seed in seeds]
+    return [play(pool, optimizer, trials=trials, seed=seed) for pool, seed in zip(pools, seeds, strict=True)]
+
+
+def missed(curves):
+    """What the best candidate that was tried lacks of the best there is."""
+    return np.array([curve.best - curve.found[-1] for curve in curves])
+
+
+def better(ours, theirs):
+    """One-sided p-value that ours misses less, on the same fields."""
+    return scipy.stats.ttest_rel(missed(theirs), missed(ours), alternative="greater").pvalue
+
+
+class Spy:
+    """An optimizer that keeps what its search was asked and told."""
+
+    def __init__(self, inner):
+        self.inner, self.asks = inner, []
+
+    def start(self, context):
+        self.context = context
+        search = self.search = self.inner.start(context)
+        spy = self
+
+        class Kept:
+            def ask(self):
+                asks = list(search.ask())
+                spy.asks.append([ask.candidate for ask in asks])
+                return asks
+
+            def tell(self, trials):
+                search.tell(trials)
+
+        return Kept()
+
+
+def spied(field, optimizer, trials, seed=0):
+    spy = Spy(optimizer)
+    play(field.draw(Seeds(seed).rng("field", field.name)), spy, trials=trials, seed=seed)
+    return spy.asks
+
+
+# Convergence ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", [instinct(), Zopo(texts=2, evaluation="full")])
+def test_texts_are_found_sooner_than_by_chance(optimizer):
+    seeds = range(12)
+    ours = games(SMOOTH, dataclasses.replace(optimizer, trials=60, first=20), 60, seeds)
+    assert better(ours, games(SMOOTH, Uniform(60), 60, seeds)) < 0.01
+
+
+@pytest.mark.slow
+def test_exemplars_are_found_sooner_than_by_chance_and_by_evolution():
+    seeds = range(8)
+    field = dataclasses.replace(NOISY, examples=30)
+    ours = games(field, ease(trials=80, first=20), 80, seeds)
+    assert better(ours, games(field, Uniform(80, 5), 80, seeds)) < 0.01
+    assert better(ours, games(field, Evo(trials=80, first=20, evaluation="full"), 80, seeds)) < 0.05
+
+
+@pytest.mark.slow
+def test_wrong_exemplars_are_left_out():
+    field = dataclasses.replace(NOISY, examples=30)
+    shares = []
+    for seed in range(5):
+        pool = field.draw(Seeds(seed).rng("field", field.name))
+        curve = play(pool, ease(trials=80, first=20), trials=80, seed=seed)
+        shown = [exemplar.source for exemplar in curve.winner.exemplars("exemplars")]
+        places = {demo.id: place for place, demo in enumerate(pool.demos)}
+        shares.append(np.mean([pool.wrong[places[source]] for source in shown]))
+    assert np.mean(shares) <= 0.2, "half of the pool is wrong"
+
+
+def test_a_short_search_beats_chance():
+    """One seed of each, told apart by far: the long ones are slow tests."""
+    field = dataclasses.replace(SMOOTH, roughness=0.3, spread=1.0)
+    seeds = (0, 1, 2)
+    ours = games(field, instinct(trials=40, first=15), 40, seeds)
+    assert missed(ours).mean() < 0.5 * missed(games(field, Uniform(40), 40, seeds)).mean()
+
+
+@pytest.mark.slow
+def test_zopo_reaches_the_top_percent_of_a_smooth_field():
+    field = TextField(texts=500, smooth=1.0, examples=100)
+    for seed in range(5):
+        pool = field.draw(Seeds(seed).rng("field", field.name))
+        curve = play(pool, Zopo(texts=2, evaluation="full"), trials=165, seed=seed)
+        assert (np.asarray(pool.truths) > curve.found[-1] + 1e-12).sum() < 5
+
+
+@needs_torch
+@pytest.mark.slow
+@pytest.mark.parametrize("fidelity", ["reference", "fixed"])
+def test_instinct_beats_chance_where_rewards_are_linear_in_the_features(fidelity):
+    # A field so smooth that it is a plane.
+    field = TextField(texts=400, smooth=1.0, roughness=0.05, examples=40, spread=1.0)
+    optimizer = instinct(surrogate="neural", trials=80, first=30, fidelity=fidelity)
+    seeds = range(6)
+    ours = games(field, optimizer, 80, seeds)
+    theirs = games(field, Uniform(80), 80, seeds)
+    assert missed(ours).mean() < 0.6 * missed(theirs).mean()
+
+
+@needs_torch
+@pytest.mark.slow
+@pytest.mark.parametrize("surrogate", ["auto", "last_layer", "ensemble", "neural"])
+def test_every_surrogate_searches(surrogate):
+    seeds = range(4)
+    ours = games(SMOOTH, instinct(surrogate=surrogate, trials=50, first=20), 50, seeds)
+    theirs = games(SMOOTH, Uniform(50), 50, seeds)
+    assert missed(ours).mean() < missed(theirs).mean()
+
+
+@pytest.mark.slow
+def test_eight_at_once_lose_little_against_one_after_the_other():
+    seeds = range(8)
+    one = games(SMOOTH, instinct(per_step=1, trials=60, first=20), 60, seeds)
+    eight = games(SMOOTH, instinct(per_step=8, trials=60, first=20), 60, seeds)
+    lost = np.mean([b.best - b.believed for b in eight]) - np.mean([a.best - a.believed for a in one])
+    assert lost < 0.02
+
+
+# What is asked --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("field", "optimizer"),
+    [
+        (SMOOTH, instinct(trials=30, first=10, per_step=5)),
+        (SMOOTH, instinct(trials=30, first=10, per_step=5, acquisition="thompson")),
+        (SMOOTH, Zopo(texts=2, trials=30, first=10, per_step=3, evaluation="full")),
+        (NOISY, ease(trials=30, first=10, per_step=5)),
+        (NOISY, ease(trials=30, first=10, features="text", look=50)),
+        (NOISY, Evo(trials=30, first=10, per_step=5, evaluation="full")),
+    ],
+)
+def test_so_many_candidates_and_none_twice(field, optimizer):
+    asks = spied(field, optimizer, 1000)
+    tried = [candidate.id for asked in asks for candidate in asked]
+    assert len(tried) == len(set(tried)) == 30
+    assert len(asks[0]) == 10
+    for candidate in (candidate for asked in asks for candidate in asked):
+        shown = candidate.exemplars("exemplars")
+        assert len({exemplar.source for exemplar in shown}) == len(shown) == (5 if field is NOISY else 0)
+
+
+def test_a_pool_that_is_used_up_ends_the_search():
+    small = TextField(texts=12, clusters=3)
+    for optimizer in (instinct(first=4), Zopo(texts=2, first=4, evaluation="full")):
+        tried = [c.id for asked in spied(small, optimizer, 1000) for c in asked]
+        assert len(tried) == len(set(tried)) == 12
+
+
+def test_a_small_budget_leaves_most_of_itself_to_the_surrogate():
+    asks = spied(SMOOTH, instinct(), 24)
+    assert len(asks[0]) == 6, "a quarter of the 24 that can be paid for"
+
+
+def test_evolution_changes_a_copy_of_the_best():
+    asks = spied(NOISY, Evo(trials=60, first=10, per_step=1, evaluation="full"), 60)
+    earlier = {}
+    for asked in asks[:1]:
+        earlier |= {candidate.id: candidate for candidate in asked}
+    before = {key: candidate.to_json() for key, candidate in earlier.items()}
+    assert {key: candidate.to_json() for key, candidate in earlier.items()} == before
+    for (child,) in asks[1:]:
+        shown = child.exemplars("exemplars")
+        near = [
+            mother
+            for mother in earlier.values()
+            if sum(a != b for a, b in zip(shown, mother.exemplars("exemplars"), strict=True)) in (1, 2)
+        ]
+        assert near, "one exemplar replaced or two exchanged, of one that was tried"
+        earlier[child.id] = child
+
+
+@needs_torch
+@pytest.mark.parametrize("field", [SMOOTH, NOISY])
+def test_the_reference_tries_one_at_a_time_on_twenty_examples(field):
+    more = {"trials": 14, "first": 10, "fidelity": "reference"}
+    optimizer = ease(**more) if field is NOISY else instinct(**more)
+    spy = Spy(optimizer)
+    pool = dataclasses.replace(field, examples=30).draw(Seeds(0).rng("field"))
+    play(pool, spy, trials=100, seed=0)
+    assert [len(asked) for asked in spy.asks] == [10, 1, 1, 1, 1, 0]
+    assert {ask.n for ask in spy.search.ask()} == set()
+    assert optimizer.plan().examples == 20
+
+
+# Several predictors ---------------------------------------------------------------------------------------------------
+
+
+class Two(Module):
+    def __init__(self):
+        super().__init__()
+        self.draft = Predict("word -> hint", instruction="Give a hint.")
+        self.final = Predict("word, hint -> answer", instruction="Answer.")
+
+    def forward(self, word):
+        return self.final(word=word, hint=self.draft(word=word).hint)
+
+
+def reply(request):
+    text = next((text for role, text in request.messages if role == "system"), "")
+    number = int("".join(c for c in request.messages[-1][1] if c.isdigit())[:2] or 0)
+    if "hint" not in request.messages[-1][1].lower():
+        return f"hint {number % 7}"
+    return f"right {number}" if (number * 7919 % 100) / 100 < (sum(text.encode()) % 89) / 100 else "wrong"
+
+
+def knowing(request):
+    """As ``reply``, of a model that is always right."""
+    question = request.messages[-1][1]
+    if "hint" not in question.lower():
+        return reply(request)
+    return "right " + "".join(c for c in question.splitlines()[0] if c.isdigit())
+
+
+def propose(request):
+    return f"Follow rule number {request.seed % 997}."
+
+
+@pytest.mark.parametrize("modules", ["together", "in_turn"])
+def test_programs_with_several_predictors(tmp_path, search, modules):
+    optimizer = instinct(texts=6, trials=10, first=3, per_step=1, modules=modules)
+    _, result, trials = search(tmp_path, Two(), optimizer, reply, propose, sizes=(8, 20, 10, 0))
+    assert result.candidates == 10
+    values = [trial["candidate"]["values"] for trial in trials]
+    paths = {"draft.instruction", "final.instruction"}
+    assert all(len({value[path] for value in values}) > 1 for path in paths)
+    if modules == "in_turn":
+        steps = {}
+        for trial in trials[1:]:
+            steps.setdefault(trial["candidate"]["origin"]["step"], []).append(trial["candidate"]["values"])
+        seen = [dict(value) for trial in trials[:1] for value in [trial["candidate"]["values"]]]
+        for step, tried in sorted(steps.items()):
+            if step > 1:
+                assert all(
+                    any(sum(value[path] != other[path] for path in paths) <= 1 for other in seen) for value in tried
+                )
+            seen += tried
+
+
+def test_inner_predictors_show_what_the_program_itself_did(tmp_path, search):
+    optimizer = ease(exemplars=2, trials=8, first=3, look=50, threshold=0.01)
+    _, _, trials = search(tmp_path, Two(), optimizer, knowing, propose, sizes=(8, 20, 10, 0))
+    shown = [trial["candidate"]["values"]["draft.exemplars"] for trial in trials[1:] if trial["split"] == "search"]
+    inner = [exemplar for value in shown for exemplar in value]
+    assert inner
+    assert all(exemplar["outputs"]["hint"].startswith("hint") for exemplar in inner)
+
+
+def test_instructions_and_exemplars_together(tmp_path, search):
+    program = Predict("word -> answer", instruction="Say it.")
+    optimizer = ease(exemplars=2, instructions=5, trials=12, first=4, look=100)
+    _, _, trials = search(tmp_path, program, optimizer, reply, propose, sizes=(8, 20, 10, 0))
+    values = [trial["candidate"]["values"] for trial in trials]
+    assert len({value["instruction"] for value in values}) > 2
+    assert {len(value["exemplars"]) for value in values} == {0, 2}
+
+
+# Beliefs --------------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_believed_is_of_what_was_tried_and_borrows_from_its_like():
+    spy = Spy(instinct(trials=40, first=20))
+    pool = SMOOTH.draw(Seeds(3).rng("field", SMOOTH.name))
+    play(pool, spy, trials=40, seed=3)
+    beliefs = spy.search.believed()
+    tried = {candidate.id: candidate for asked in spy.asks for candidate in asked}
+    assert set(tried) <= set(beliefs) <= {*tried, pool.program.default().id}
+    truth = np.array([pool.true(tried[key]) for key in tried])
+    means = np.array([beliefs[key] for key in tried])
+    scores = np.array([pool.scores(tried[key]).mean() for key in tried])
+    assert np.abs(means - truth).mean() < np.abs(scores - truth).mean()
+
+
+def test_a_search_that_was_told_nothing_believes_nothing():
+    spy = Spy(instinct())
+    play(SMOOTH.draw(Seeds(0).rng("x")), spy, trials=1, seed=0)
+    assert not isinstance(spy.search, ModelBased)  # it is made when it is first asked
+    assert set(spy.search.believed()) <= {spy.context.default.id}
+
+
+# Settings -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Ease(exemplars=0), "ease's exemplars ≥ 1"),
+        (lambda: Ease(first=1), "ease's first ≥ 2"),
+        (lambda: Ease(filtered=1.5), r"ease's filtered in \[0, 1\]"),
+        (lambda: Ease(beta=-1.0), "ease's beta ≥ 0"),
+        (lambda: Ease(beta=float("nan")), "ease's beta ≥ 0"),
+        (lambda: Ease(examples=5), "evaluation: full"),
+        (lambda: Ease(threshold=0.0), "threshold"),
+        (lambda: Ease(evaluation="hardly"), "hardly"),
+        (lambda: Instinct(texts=1), "instinct's texts ≥ 2"),
+        (lambda: Instinct(temperature=3.0), "temperature"),
+        (lambda: Instinct(soft=SoftSettings(vectors=0)), "vectors"),
+        (lambda: Zopo(closest=1), "zopo's closest ≥ 2"),
+        (lambda: Zopo(sure=-1.0), "zopo's sure ≥ 0"),
+        (lambda: Evo(temperature=-0.1), "temperature"),
+        (lambda: Evo(per_step=0), "evo's per_step ≥ 1"),
+        (lambda: InstructZero(first=1), "instructzero's first ≥ 2"),
+        (lambda: InstructZero(rounds=-1), "instructzero's rounds ≥ 0"),
+    ],
+)
+def test_settings_out_of_range(make, message):
+    with pytest.raises(ConfigError, match=message):
+        make()
+
+
+def test_programs_without_what_is_searched_are_refused(tmp_path, search):
+    program = Predict("word -> answer", instruction="Say it.")
+    with pytest.raises(ConfigError, match=r"splits\.demos"):
+        search(tmp_path / "a", program, ease(), reply, propose, sizes=(0, 20, 10, 0))
+    with pytest.raises(ConfigError, match="hf/ model"):
+        search(tmp_path / "b", program, instinct(domain="soft"), reply, propose)
