@@ -6,8 +6,8 @@ feature, computed for the whole domain; a surrogate picks which to decode and tr
 a model behind an API alone: instructions that the proposer writes, in a space of sentence embeddings.
 
 Where ``fixed`` deviates from the authors' code: the surrogate is trained before it decides for the first time, looks at
-the whole domain each round and not at 1,000 points, and is the one that predicts best by leave-one-out (``surrogate:
-neural`` is theirs, in its full form, with ν by likelihood); what is known of a text is known of every soft prompt that
+the whole domain each round and not at 1,000 points, and is a Gaussian process unless told otherwise (``surrogate:
+neural`` is theirs, in its full form, with ν by likelihood; what each finds: tests/benchmarks/bench_bandits.py); what is known of a text is known of every soft prompt that
 says it; candidates are compared on the same examples. ``reference`` is their way: NeuralUCB's diagonal form with ν = 1
 inside the root, 1,000 random points a round, one at a time, the first pick before any training.
 """
@@ -49,7 +49,7 @@ class Instinct:
         trials: candidates to try; fewer where the budget pays for fewer.
         first: random ones before the surrogate decides.
         per_step: tried together.
-        surrogate: ``auto`` (the one that predicts best), ``gp``, ``rbf``, ``last_layer``, ``ensemble`` or ``neural``.
+        surrogate: ``gp``, ``rbf``, ``last_layer``, ``ensemble``, ``neural``, or ``auto``: the one that predicts best.
         acquisition: ``ucb`` or ``thompson``.
         beta: weight of the width in ``ucb``.
         examples: search examples that a candidate gets; 0: as ``evaluation`` says.
@@ -67,7 +67,7 @@ class Instinct:
     trials: int = 165
     first: int = 40
     per_step: int = 4
-    surrogate: SurrogateName = "auto"
+    surrogate: SurrogateName = "gp"
     acquisition: Acquisition = "ucb"
     beta: float = 1.0
     examples: int = 0

@@ -60,7 +60,7 @@ class Plan:
         trials: candidates to try, the first included; fewer where the budget pays for fewer.
         first: candidates at random before the surrogate decides; at most a quarter of what the budget pays for.
         per_step: picked together.
-        surrogate: its name, or ``auto``.
+        surrogate: its name (``surrogate/choose.py``).
         acquisition: ``ucb`` or ``thompson``.
         beta: β.
         look: most points looked at in a round.
@@ -73,7 +73,7 @@ class Plan:
     trials: int = 165
     first: int = 40
     per_step: int = 4
-    surrogate: SurrogateName = "auto"
+    surrogate: SurrogateName = "gp"
     acquisition: Acquisition = "ucb"
     beta: float = 1.0
     look: int = 10_000
@@ -277,7 +277,9 @@ class ModelBased:
         return self._surrogate
 
     def _at_random(self) -> Ints:
-        rng = self._rng("first")
+        rng = self._context.seeds.rng(
+            "bandits", "first"
+        )  # the same for all of them, so that comparisons are of the rest
         if self._every is not None:
             return rng.permutation(self._every)
         return self._space.sample(self._first * _TRIES, rng)

@@ -1,7 +1,7 @@
 """Bandits with real models: exemplars out of pools with wrong labels, and instructions, at equal calls.
 
-    python tests/benchmarks/bench_live.py exemplars [--wrong 0 .5 .9] [--seeds 3] [--calls 600] [--out live.jsonl]
-    python tests/benchmarks/bench_live.py instructions [--seeds 3] [--calls 600] [--out live.jsonl]
+    python tests/benchmarks/bench_live.py exemplars [--wrong 0 .5 .9] [--seeds 3] [--calls 500] [--out live.jsonl]
+    python tests/benchmarks/bench_live.py instructions [--seeds 3] [--calls 500] [--out live.jsonl]
 
 ``exemplars``     ease, evo and random tuples of five out of a pool of demos, of which a share has the target of another
                   demo instead of its own. What is shown: test accuracy of what each returned, and how many of the five
@@ -34,7 +34,7 @@ from promptopt.optimizers.instinct import Instinct
 from promptopt.optimizers.opro import Opro
 from promptopt.propose.soft_prompt import SoftSettings
 from promptopt.seeds import Seeds
-from promptopt.task.dataset import DemoSplit, Splits
+from promptopt.task.dataset import DemoSplit
 from promptopt.task.load import load_task
 
 # Report tasks (tasks/README.md) with one predictor and short answers: nothing was tuned on them.
@@ -53,7 +53,11 @@ def exemplars(_):
 
 def instructions(options):
     soft = SoftSettings(size=options.domain)
-    return {"ape": Ape(shots=0, proposals=24), "opro": Opro(steps=20, exemplars=0), "instinct": Instinct(domain="soft", soft=soft)}
+    return {
+        "ape": Ape(shots=0, proposals=24),
+        "opro": Opro(steps=20, exemplars=0),
+        "instinct": Instinct(domain="soft", soft=soft),
+    }
 
 
 ARMS = {"exemplars": exemplars, "instructions": instructions}
@@ -66,7 +70,7 @@ def main():
     parser.add_argument("--arms", nargs="+")
     parser.add_argument("--wrong", nargs="+", type=float, default=[0.0, 0.5, 0.9])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--calls", type=int, default=600)
+    parser.add_argument("--calls", type=int, default=500)
     parser.add_argument("--domain", type=int, default=400, help="soft prompts")
     parser.add_argument("--task-model", default="hf/qwen2.5-coder-0.5b-instruct")
     parser.add_argument("--proposer", default="hf/qwen2.5-coder-1.5b-instruct")
@@ -106,6 +110,9 @@ class Models:
             ids["proposer"] = options.proposer
         self.ids = ids
         opened = {name: open_model(ModelSpec(name)) for name in set(ids.values())}
+        # Shared: what one arm has asked another need not wait for. Budgets count it all the same.
+        self._folder = tempfile.TemporaryDirectory()
+        self.cache = str(Path(self._folder.name) / "completions.sqlite")
         self.backends = {role: opened[name] for role, name in ids.items()}
 
 
@@ -115,7 +122,7 @@ def load(name, seed, wrong, models, options):
     splits = {"splits.demos": DEMOS, "splits.search": SEARCH, "splits.confirm": CONFIRM, "splits.test": TEST}
     if options.what == "instructions":
         splits["splits.demos"] = 20
-    task = load_task(promptopt_tasks.path(name), overrides={"seed": seed, "cache": "run", **splits, **spec})
+    task = load_task(promptopt_tasks.path(name), overrides={"seed": seed, "cache": models.cache, **splits, **spec})
     demos, rng = list(task.splits.demos.examples), Seeds(seed).rng("wrong labels", name)
     bad = set()
     for place in rng.permutation(len(demos))[: round(wrong * len(demos))]:
@@ -172,7 +179,10 @@ def tables(options, arms, wrongs, done):
         for task in options.tasks:
             means[task] = [100 * np.mean([row["winner"] for row in rows(task, wrong, arm)]) for arm in arms]
             default = 100 * np.mean([row["default"] for row in rows(task, wrong, arms[0])])
-            print(f"  {task:18} default {default:5.1f}   " + "   ".join(f"{a} {m:5.1f}" for a, m in zip(arms, means[task])))
+            print(
+                f"  {task:18} default {default:5.1f}   "
+                + "   ".join(f"{a} {m:5.1f}" for a, m in zip(arms, means[task]))
+            )
         table = np.array(list(means.values()))
         print("  mean                             " + "   ".join(f"{a} {m:5.1f}" for a, m in zip(arms, table.mean(0))))
         for place, arm in enumerate(arms[:-1]):
@@ -181,7 +191,9 @@ def tables(options, arms, wrongs, done):
             print(f"  {arms[-1]} − {arm}: {gain.mean():+.1f} ± {half:.1f} points over tasks")
         if options.what == "exemplars":
             shares = {
-                arm: np.mean([r["shown_wrong"] / r["shown"] for t in options.tasks for r in rows(t, wrong, arm) if r["shown"]])
+                arm: np.mean(
+                    [r["shown_wrong"] / r["shown"] for t in options.tasks for r in rows(t, wrong, arm) if r["shown"]]
+                )
                 for arm in arms
             }
             print("  wrong of those shown: " + ", ".join(f"{arm} {share:.0%}" for arm, share in shares.items()))
