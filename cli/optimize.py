@@ -28,6 +28,7 @@ def optimize(
     """Find a better prompt; exit code 0 when it is better beyond noise, 3 when not."""
     loaded = options.load(task, set_, no_code, seed, optimizer)
     from promptopt import api
+    from promptopt.report.summary import read_thoughts
 
     from .console import error_console
     from .progress import Progress
@@ -49,7 +50,7 @@ def optimize(
     if json:
         options.print_json(result.to_json())
     else:
-        print_result(result.to_json(), {"name": loaded.name})
+        print_result(result.to_json(), {"name": loaded.name}, read_thoughts(result.folder))
     raise typer.Exit(0 if result.improved else 3)
 
 

@@ -13,7 +13,7 @@ from .console import console, print_facts
 from .safe import safe, short
 
 if TYPE_CHECKING:
-    from promptopt.report.summary import SoFar
+    from promptopt.report.summary import SoFar, Thoughts
 
 _WORDS = {
     "improved": ("Improved", "bold green"),
@@ -51,14 +51,14 @@ def best_sentence(result: Mapping[str, Any]) -> str:
     return "The default program is kept."
 
 
-def print_result(result: Mapping[str, Any], about: Mapping[str, Any]) -> None:
-    """The whole report on standard output."""
+def print_result(result: Mapping[str, Any], about: Mapping[str, Any], thoughts: Thoughts | None = None) -> None:
+    """The whole report on standard output; ``thoughts``: of an optimizer that has a model of scores."""
     out = console()
     out.print()
     out.print(Text(verdict_sentence(result), _WORDS[result["verdict"]][1]))
     out.print(Text(best_sentence(result)))
     out.print()
-    print_facts(list(_facts(result, about)))
+    print_facts([*_facts(result, about), *_thought(thoughts)])
     out.print()
     best_file = safe(Path(result["folder"]) / "best.json", lines=True)
     out.print(Text(f"To use it: promptopt.load({best_file!r}).apply(program)", "dim"), soft_wrap=True)
@@ -118,11 +118,31 @@ def _facts(result: Mapping[str, Any], about: Mapping[str, Any]) -> Iterator[tupl
     yield "folder", safe(result["folder"], lines=True)
 
 
-def print_unfinished(folder: Path, run: SoFar) -> None:
+def _thought(thoughts: Thoughts | None) -> Iterator[tuple[str, str]]:
+    if thoughts is None:
+        return
+    domain = f", over {safe(thoughts.domain)}" if thoughts.domain else ""
+    yield "searched by", f"{safe(thoughts.surrogate)}{domain}, {_count(thoughts.rounds, 'round')}"
+    if thoughts.best:
+        first, last = thoughts.best[0], thoughts.best[-1]
+        yield (
+            "best so far",
+            f"{percent(first[1])} after {_count(first[0], 'candidate')}, {percent(last[1])} after {last[0]:,}: search "
+            "scores, drawn towards the default's",
+        )
+    if thoughts.coverage:
+        shares = ", ".join(f"{share:.0%} in {float(level):.0%}" for level, share in thoughts.coverage.items())
+        yield "its intervals", f"hold of the scores, each left out: {shares} intervals"
+    if thoughts.wanted:
+        most = thoughts.wanted[0]
+        yield "wanted last", f"a candidate that it took for {percent(most['mean'])} ± {100 * most['sigma']:.1f} points"
+
+
+def print_unfinished(folder: Path, run: SoFar, thoughts: Thoughts | None = None) -> None:
     """What there is of a run that has no result yet."""
     console().print(Text(f"{safe(run.name)}: not finished. {_state(run)}", "bold yellow"))
     console().print("The command that began it goes on where it stopped; nothing is paid twice.\n")
-    print_facts(list(_facts_so_far(folder, run)))
+    print_facts([*_facts_so_far(folder, run), *_thought(thoughts)])
 
 
 def _state(run: SoFar) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
@@ -69,6 +69,8 @@ class Evo:
     max_length: int = 500
     evaluation: Setting = "race"
 
+    kind: ClassVar[type[ModelBased]]
+
     def __post_init__(self) -> None:
         at_least(1, "evo", exemplars=self.exemplars, pool=self.pool, max_length=self.max_length)
         if not 0 <= self.temperature <= 2:
@@ -103,7 +105,7 @@ class Evo:
         axes = [
             TupleAxis(path, pool, min(self.exemplars, len(pool)), context, filtered=0) for path, pool in pools.items()
         ]
-        return _Tuples(self.plan(), Space(axes, context.default, context.seeds.rng("evo", "scale")), context)
+        return self.kind(self.plan(), Space(axes, context.default, context.seeds.rng("evo", "scale")), context)
 
 
 class _Tuples(ModelBased):
@@ -116,6 +118,9 @@ class _Tuples(ModelBased):
         rng = self._rng("children")
         near = self._space.near(best[0], 10**6, rng)
         return self._new(near[rng.permutation(len(near))], many)
+
+
+Evo.kind = _Tuples
 
 
 class _Texts:

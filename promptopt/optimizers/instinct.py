@@ -6,10 +6,10 @@ feature, computed for the whole domain; a surrogate picks which to decode and tr
 a model behind an API alone: instructions that the proposer writes, in a space of sentence embeddings.
 
 Where ``fixed`` deviates from the authors' code: the surrogate is trained before it decides for the first time, looks at
-the whole domain each round and not at 1,000 points, and is a Gaussian process unless told otherwise (``surrogate:
-neural`` is theirs, in its full form, with ν by likelihood; what each finds: tests/benchmarks/bench_bandits.py); what is known of a text is known of every soft prompt that
-says it; candidates are compared on the same examples. ``reference`` is their way: NeuralUCB's diagonal form with ν = 1
-inside the root, 1,000 random points a round, one at a time, the first pick before any training.
+the whole domain each round and not at 1,000 points, and is a Gaussian process (``surrogate: neural`` is theirs, in full
+form, with ν by likelihood; what each finds: tests/benchmarks/bench_bandits.py); what is known of a text is known of
+every soft prompt that says it; candidates are compared on the same examples. ``reference`` is their way: NeuralUCB in
+diagonal form with ν = 1 inside the root, 1,000 random points a round, one at a time, the first pick before training.
 """
 
 from __future__ import annotations

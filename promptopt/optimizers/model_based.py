@@ -277,9 +277,8 @@ class ModelBased:
         return self._surrogate
 
     def _at_random(self) -> Ints:
-        rng = self._context.seeds.rng(
-            "bandits", "first"
-        )  # the same for all of them, so that comparisons are of the rest
+        # The same for all of them, so that comparing two compares what comes after.
+        rng = self._context.seeds.rng("bandits", "first")
         if self._every is not None:
             return rng.permutation(self._every)
         return self._space.sample(self._first * _TRIES, rng)

@@ -131,6 +131,17 @@ class SoftAxis(Listed):
         if not sobol:
             self._points = self._points[: settings.size or self._sized()]
         super().__init__(self.path, self._points if sobol else self.states(self._points))
+        why = "as set" if settings.size or sobol else f"what this machine computes in {settings.minutes:g} minutes"
+        context.note(
+            {
+                "kind": "domain",
+                "path": self.path,
+                "points": len(self._points),
+                "why": why,
+                "order": settings.order,
+                "model": self._soft.name,
+            }
+        )
         self._said: dict[int, Value | None] = {}
 
     def values(self, options: Ints) -> list[Value | None]:
@@ -196,18 +207,7 @@ class SoftAxis(Listed):
             each = max((time.monotonic() - began) / _TIMED, 1e-6)
             return int(min(MOST, max(_FEWEST, 60 * self._settings.minutes / each)))
 
-        size = int(self._context.once(f"soft prompts {self.path}", timed))
-        self._context.note(
-            {
-                "kind": "domain",
-                "path": self.path,
-                "points": size,
-                "order": self._settings.order,
-                "why": f"what this machine computes in {self._settings.minutes:g} minutes",
-                "model": self._soft.name,
-            }
-        )
-        return size
+        return int(self._context.once(f"soft prompts {self.path}", timed))
 
 
 def _request(settings: SoftSettings, lines: Sequence[str]) -> Request:

@@ -13,7 +13,7 @@ from promptopt import jsonio
 from promptopt.errors import ConfigError, StorageError
 from promptopt.records import Usage
 from promptopt.search.result import Result
-from promptopt.search.run import read_json, read_trials
+from promptopt.search.run import read_json, read_notes, read_trials
 
 # Not "saved" and "dropped": runs of earlier versions have none.
 _OF_A_RESULT = (set(Result.__dataclass_fields__) - {"trials", "saved", "dropped"}) | {"verdict", "best", "gap"}
@@ -118,6 +118,63 @@ def read_so_far(folder: Path) -> SoFar:
         failures=dict(failures),
         usage={role: cost.to_json() for role, cost in usage.items()},
         limits=about.get("limits", {}),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Thoughts:
+    """What an optimizer with a model of scores recorded as it went (``search.jsonl``); what the trials alone say not.
+
+    Args:
+        surrogate: what its model is, at the last round.
+        rounds: in which it decided by its model.
+        coverage: level → share of observed scores inside that central interval of what was predicted without them, when
+            it was last looked at; a model that is as sure as it should be has about the level.
+        best: best score so far, drawn towards the default's for being of few examples, by how many candidates had been
+            tried.
+        wanted: of the last round, the points it wanted most: mean, sigma and gain of each.
+        domain: what it searched, in words.
+    """
+
+    surrogate: str
+    rounds: int
+    coverage: Mapping[str, float]
+    best: tuple[tuple[int, float], ...]
+    wanted: tuple[Mapping[str, Any], ...]
+    domain: str
+
+    def to_json(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return asdict(self)
+
+
+def read_thoughts(folder: Path) -> Thoughts | None:
+    """What the optimizer of a run recorded; None: it has no model, or has not come to use it.
+
+    Raises:
+        ConfigError: the file is damaged.
+    """
+    notes = [_mapping(note, folder / "search.jsonl", {"kind"}) for note in read_notes(folder)]
+    rounds = [
+        _mapping(note, folder / "search.jsonl", {"surrogate", "trials", "best", "wanted"})
+        for note in notes
+        if note["kind"] == "round"
+    ]
+    if not rounds:
+        return None
+    domain = [
+        f"{note['texts']:,} texts" if note["kind"] == "pool" else f"{note['points']:,} soft prompts of {note['model']}"
+        for note in notes
+        if note["kind"] in ("domain", "pool")
+    ]
+    covered = [note["coverage"] for note in rounds if "coverage" in note]
+    return Thoughts(
+        str(rounds[-1]["surrogate"]),
+        len(rounds),
+        covered[-1] if covered else {},
+        tuple((int(note["trials"]), float(note["best"]["score"])) for note in rounds),
+        tuple(rounds[-1]["wanted"]),
+        " and ".join(domain),
     )
 
 

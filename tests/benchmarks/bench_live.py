@@ -31,6 +31,7 @@ from promptopt.optimizers.ape import Ape
 from promptopt.optimizers.ease import Ease
 from promptopt.optimizers.evo import Evo
 from promptopt.optimizers.instinct import Instinct
+from promptopt.optimizers.model_based import ModelBased
 from promptopt.optimizers.opro import Opro
 from promptopt.propose.soft_prompt import SoftSettings
 from promptopt.seeds import Seeds
@@ -42,10 +43,16 @@ TASKS = ["larger_animal", "older_invention", "sentiment", "ticket_routing", "fin
 DEMOS, SEARCH, CONFIRM, TEST = 60, 40, 40, 100
 
 
+class Random(Evo):
+    """Evolution that never changes the best: random tuples, as many, evaluated in the same way."""
+
+    kind = type("RandomTuples", (ModelBased,), {"_chosen": lambda self, many: self._new(self._at_random(), many)})
+
+
 def exemplars(_):
     common = {"exemplars": 5, "pool": DEMOS}
     return {
-        "random": Evo(first=165, over="exemplars", **common),
+        "random": Random(over="exemplars", **common),
         "evo": Evo(over="exemplars", **common),
         "ease": Ease(**common),
     }
@@ -92,12 +99,9 @@ def main():
                             with options.out.open("a", encoding="utf-8") as file:
                                 file.write(json.dumps(done[key]) + "\n")
                     row = done[key]
-                    print(
-                        f"{name:16} {wrong:3.0%} wrong, seed {seed}: {arm:9} default {row['default']:.3f} winner "
-                        f"{row['winner']:.3f} {row['verdict']:17} wrong shown {row['shown_wrong']}, {row['calls']} calls, "
-                        f"{row['seconds']:.0f} s",
-                        flush=True,
-                    )
+                    said = f"{name:16} {wrong:3.0%} wrong, seed {seed}: {arm:9} default {row['default']:.3f} winner "
+                    said += f"{row['winner']:.3f} {row['verdict']:17} wrong shown {row['shown_wrong']}, "
+                    print(f"{said}{row['calls']} calls, {row['seconds']:.0f} s", flush=True)
     tables(options, list(options.arms or arms), wrongs, done)
 
 
@@ -173,30 +177,27 @@ def tables(options, arms, wrongs, done):
         keys = [f"{options.what} {task} {wrong} {arm} {s} {options.calls} {options.task_model}" for s in options.seeds]
         return [done[key] for key in keys]
 
+    def figures(values):
+        return "   ".join(f"{arm} {value:5.1f}" for arm, value in zip(arms, values, strict=True))
+
     for wrong in wrongs:
         print(f"\n{options.what}, {wrong:.0%} of the pool wrong: test accuracy, mean of {len(options.seeds)} seeds")
         means = {}
         for task in options.tasks:
             means[task] = [100 * np.mean([row["winner"] for row in rows(task, wrong, arm)]) for arm in arms]
             default = 100 * np.mean([row["default"] for row in rows(task, wrong, arms[0])])
-            print(
-                f"  {task:18} default {default:5.1f}   "
-                + "   ".join(f"{a} {m:5.1f}" for a, m in zip(arms, means[task]))
-            )
+            print(f"  {task:18} default {default:5.1f}   {figures(means[task])}")
         table = np.array(list(means.values()))
-        print("  mean                             " + "   ".join(f"{a} {m:5.1f}" for a, m in zip(arms, table.mean(0))))
+        print(f"  {'mean':18}                 {figures(table.mean(0))}")
         for place, arm in enumerate(arms[:-1]):
             gain = table[:, -1] - table[:, place]
-            half = scipy.stats.t.ppf(0.975, max(1, len(gain) - 1)) * gain.std(ddof=1) / len(gain) ** 0.5
+            half = scipy.stats.t.ppf(0.975, len(gain) - 1) * gain.std(ddof=1) / len(gain) ** 0.5 if len(gain) > 1 else 0
             print(f"  {arms[-1]} − {arm}: {gain.mean():+.1f} ± {half:.1f} points over tasks")
         if options.what == "exemplars":
-            shares = {
-                arm: np.mean(
-                    [r["shown_wrong"] / r["shown"] for t in options.tasks for r in rows(t, wrong, arm) if r["shown"]]
-                )
-                for arm in arms
-            }
-            print("  wrong of those shown: " + ", ".join(f"{arm} {share:.0%}" for arm, share in shares.items()))
+            for arm in arms:
+                known = [row for task in options.tasks for row in rows(task, wrong, arm) if row["shown"]]
+                share = np.mean([row["shown_wrong"] / row["shown"] for row in known]) if known else 0.0
+                print(f"  wrong of those that {arm} shows: {share:.0%}")
 
 
 if __name__ == "__main__":
