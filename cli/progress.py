@@ -18,6 +18,7 @@ from promptopt.search.events import (
     CellDone,
     Event,
     Interrupted,
+    Noted,
     PhaseStarted,
     RunFinished,
     RunStarted,
@@ -96,6 +97,8 @@ class Progress:
             self._line(event.phase + (f": {event.cells:,} evaluations" if event.cells else ""))
         elif isinstance(event, RunStarted) and event.resumed:
             self._line(f"resuming: {event.recorded_cells:,} evaluations are on disk already")
+        elif isinstance(event, Noted):
+            self._noted(event)
         elif isinstance(event, BudgetStopped):
             self._line(f"{event.phase} ended: {safe(event.why)}")
         elif isinstance(event, (Interrupted, RunFinished)):
@@ -123,6 +126,13 @@ class Progress:
         failed = sum(trial.failures.values())
         note = f"  ({failed} failed)" if failed else ""
         self._line(f"{trial.split:>8} {mean} on {trial.n:>3}  {_describe(trial, 70)}{note}")
+
+    def _noted(self, event: Noted) -> None:
+        note = event.record
+        if note["kind"] == "domain":
+            self._line(f"reading {note['points']:,} soft prompts with {safe(note['model'])} ({safe(note['why'])})")
+        elif note["kind"] == "pool":
+            self._line(f"{note['texts']:,} texts to choose from, by {note['calls']:,} calls of the proposer")
 
     def _line(self, text: str) -> None:
         if self._quiet or self._live is not None:

@@ -44,7 +44,8 @@ Modules = Literal["together", "in_turn"]
 _BEST = 3  # whose neighbours are looked at
 _NEIGHBOURS = 600  # of each
 _CLOSER = 512  # points that fantasies are worked out for
-_TRIES = 12  # points that may turn out to be nothing new, for each that is wanted
+_TRIES = 2  # points that are tried for each candidate that is wanted: many soft prompts say the same, and each costs a
+_MOST_TRIES = 12  # call to find out; and as long as nothing new is found at all
 _SHARE = 4  # at most this part of what can be paid for is tried at random
 _WANTED = 5
 _AGAIN = 1.25  # as many times the points, before leave-one-out is looked at again
@@ -241,28 +242,25 @@ class ModelBased:
         if not len(points):
             return []
         if len(y) < 2:  # nothing was told: nothing to learn from
-            return self._new(points[self._rng("blind").permutation(len(points))], many)
+            return self._new(points[self._rng("blind").permutation(len(points))[: _MOST_TRIES * many]], many)
         surrogate = self._model(features.shape[1])
         surrogate.fit(x, y, counts)
         belief = surrogate.belief(features)
         gain = self._gain(belief, 0)
-        left = np.argsort(-gain, kind="stable")[: max(_CLOSER, _TRIES * many)]
+        left = np.argsort(-gain, kind="stable")[: max(_CLOSER, _MOST_TRIES * many)]
         self._note(surrogate, y, points[left[:_WANTED]], belief, left, gain)
         found: list[Candidate] = []
-        said = Belief(belief.mean[left], belief.sigma[left])
-        for turn in range(_TRIES * many):
-            if len(found) == many or not len(left):
-                break
-            best = int(np.argmax(self._gain(said, turn)))
-            at = left[best]
-            made = self._new(points[at : at + 1], 1)
-            found += made
-            left = np.delete(left, best)
-            if made and len(left):
-                surrogate.picked(features[at : at + 1])
-                said = surrogate.belief(features[left])
-            else:
-                said = Belief(np.delete(said.mean, best), np.delete(said.sigma, best))
+        said, tried = Belief(belief.mean[left], belief.sigma[left]), 0
+        while len(found) < many and len(left) and tried < (_TRIES if found else _MOST_TRIES) * many:
+            picks = []
+            for _ in range(min(many - len(found), len(left))):
+                best = int(np.argmax(self._gain(said, tried)))
+                picks.append(left[best])
+                left, tried = np.delete(left, best), tried + 1
+                if len(left):
+                    surrogate.picked(features[picks[-1:]])
+                    said = surrogate.belief(features[left])
+            found += self._new(points[picks], many - len(found))  # together: a model writes a batch at once
         return found
 
     def _gain(self, belief: Belief, turn: int) -> Floats:
@@ -279,9 +277,8 @@ class ModelBased:
     def _at_random(self) -> Ints:
         # The same for all of them, so that comparing two compares what comes after.
         rng = self._context.seeds.rng("bandits", "first")
-        if self._every is not None:
-            return rng.permutation(self._every)
-        return self._space.sample(self._first * _TRIES, rng)
+        many = self._first * _TRIES
+        return rng.permutation(self._every)[:many] if self._every is not None else self._space.sample(many, rng)
 
     def _new(self, points: Ints, many: int) -> list[Candidate]:
         """The first so many candidates that are new, of points in this order; all that are met are remembered."""

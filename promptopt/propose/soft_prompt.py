@@ -130,7 +130,6 @@ class SoftAxis(Listed):
         self._points = self._sobol(sobol or settings.size or MOST)
         if not sobol:
             self._points = self._points[: settings.size or self._sized()]
-        super().__init__(self.path, self._points if sobol else self.states(self._points))
         why = "as set" if settings.size or sobol else f"what this machine computes in {settings.minutes:g} minutes"
         context.note(
             {
@@ -142,6 +141,7 @@ class SoftAxis(Listed):
                 "model": self._soft.name,
             }
         )
+        super().__init__(self.path, self._points if sobol else self.states(self._points))
         self._said: dict[int, Value | None] = {}
 
     def values(self, options: Ints) -> list[Value | None]:

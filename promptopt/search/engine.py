@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -36,6 +37,7 @@ from promptopt.search.events import (
     CellDone,
     Event,
     Interrupted,
+    Noted,
     Observer,
     PhaseStarted,
     RunFinished,
@@ -240,7 +242,7 @@ class Engine:
             guard,
             Lexical() if job.embedder is None else ModelEmbedder(job.embedder, job.embedder_name, self._run.local),
             self._soft(),
-            self._run.note,
+            self._note,
             self._run.local.once,
         )
         self._last = last
@@ -375,6 +377,10 @@ class Engine:
 
     def _complete(self, requests: Sequence[Request], role: str = "proposer") -> list[Completion | Failure]:
         return self._run.ask(requests, role, self._budget)
+
+    def _note(self, record: Mapping[str, Any]) -> None:
+        self._run.note(record)
+        self._tell(Noted(record))
 
     def _soft(self) -> SoftModel | None:
         role = "proposer" if self._session.has("proposer") else "task"

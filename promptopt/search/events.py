@@ -43,6 +43,13 @@ class TrialDone:
 
 
 @dataclass(frozen=True, slots=True)
+class Noted:
+    """The optimizer said what it does or thinks; as in ``search.jsonl``."""
+
+    record: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class BudgetStopped:
     """A limit ended a phase; ``trials`` were finished, and ``charged`` was charged by role, by then."""
 
@@ -67,11 +74,11 @@ class RunFinished:
     verdict: str
 
 
-Event = RunStarted | PhaseStarted | CellDone | TrialDone | BudgetStopped | Interrupted | RunFinished
+Event = RunStarted | PhaseStarted | CellDone | TrialDone | Noted | BudgetStopped | Interrupted | RunFinished
 Observer = Callable[[Event], None]
 
 RECORDED = (RunStarted, PhaseStarted, BudgetStopped, Interrupted, RunFinished)
-"""Events that go to ``events.jsonl``; cells and trials have files of their own."""
+"""Events that go to ``events.jsonl``; cells, trials and notes have files of their own."""
 
 
 def to_json(event: Event, seconds: float) -> dict[str, Any]:
