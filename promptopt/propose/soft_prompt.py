@@ -121,7 +121,7 @@ class SoftAxis(Listed):
         signature = context.program.predictors()[parameter.predictor].signature
         rng = context.seeds.rng("soft prompts", "pairs", self.path)
         chosen = rng.choice(len(demos), size=min(settings.pairs, len(demos)), replace=False)
-        self.request = _request(settings, [shown(demos[i], signature) for i in chosen])
+        self.request = request(settings, [shown(demos[i], signature) for i in chosen])
         self._shown = [shown(demo, signature) for demo in demos]
         draw = context.seeds.rng("soft prompts", "projection", self.path)
         spread = settings.scale or _as_long_as_words(self._soft.spread, settings.intrinsic)
@@ -210,7 +210,8 @@ class SoftAxis(Listed):
         return int(self._context.once(f"soft prompts {self.path}", timed))
 
 
-def _request(settings: SoftSettings, lines: Sequence[str]) -> Request:
+def request(settings: SoftSettings, lines: Sequence[str]) -> Request:
+    """What is read with every soft prompt: demonstrations, as ``lines``, and where the soft prompt stands."""
     pairs, here = "\n".join(line.replace(SOFT_PROMPT, " ") for line in lines), ""
     if settings.order == "prefix":
         here = SOFT_PROMPT

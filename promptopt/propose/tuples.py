@@ -74,6 +74,7 @@ class TupleAxis:
         self._vectors = np.asarray(context.embed([exemplar_text(e) for e in self.pool]), dtype=np.float64)
         self._cost = self._costs() if filtered else None
         self._blocks = self._block_scales()
+        context.note({"kind": "tuples", "path": path, "pool": len(self.pool), "k": k})
 
     def every(self, most: int) -> Ints | None:
         """All ordered tuples, where they are ``most`` or fewer."""

@@ -17,6 +17,7 @@ from promptopt.search.run import read_json, read_notes, read_trials
 
 # Not "saved" and "dropped": runs of earlier versions have none.
 _OF_A_RESULT = (set(Result.__dataclass_fields__) - {"trials", "saved", "dropped"}) | {"verdict", "best", "gap"}
+_OF_AN_AXIS = {"pool": {"texts"}, "domain": {"points", "model"}, "tuples": {"k", "pool"}}
 _OF_A_TRIAL = {"candidate", "split", "n", "mean", "failures", "usage"}
 
 
@@ -162,11 +163,8 @@ def read_thoughts(folder: Path) -> Thoughts | None:
     ]
     if not rounds:
         return None
-    domain = [
-        f"{note['texts']:,} texts" if note["kind"] == "pool" else f"{note['points']:,} soft prompts of {note['model']}"
-        for note in notes
-        if note["kind"] in ("domain", "pool")
-    ]
+    made = [note for note in notes if note["kind"] in _OF_AN_AXIS]
+    axes = [_mapping(note, folder / "search.jsonl", _OF_AN_AXIS[note["kind"]]) for note in made]
     covered = [note["coverage"] for note in rounds if "coverage" in note]
     return Thoughts(
         str(rounds[-1]["surrogate"]),
@@ -174,8 +172,17 @@ def read_thoughts(folder: Path) -> Thoughts | None:
         covered[-1] if covered else {},
         tuple((int(note["trials"]), float(note["best"]["score"])) for note in rounds),
         tuple(rounds[-1]["wanted"]),
-        " and ".join(domain),
+        " and ".join(map(_domain, axes)),
     )
+
+
+def _domain(note: Mapping[str, Any]) -> str:
+    """What an axis of the search is, in words."""
+    if note["kind"] == "pool":
+        return f"{note['texts']:,} texts"
+    if note["kind"] == "domain":
+        return f"{note['points']:,} soft prompts of {note['model']}"
+    return f"tuples of {note['k']} of {note['pool']:,} exemplars"
 
 
 def _mapping(value: Any, place: object, keys: set[str]) -> Mapping[str, Any]:

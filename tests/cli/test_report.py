@@ -147,6 +147,46 @@ def test_a_run_without_a_result_shows_what_there_is_and_what_it_is_worth(prompto
     assert so_far["usage"]["task"][0] == so_far["cells"]
 
 
+BANDIT = "optimizer={name: ease, exemplars: 2, trials: 8, first: 3, per_step: 2, look: 50, evaluation: full}"
+
+
+def test_what_a_search_with_a_model_believed(promptopt, folder):
+    _, out, _ = promptopt("optimize", "task.yaml", "--out", "run", "--set", BANDIT)
+    for told in (
+        "searched by",
+        "gp, over tuples of 2 of 10 exemplars, 3 rounds",
+        "best so far",
+        "its intervals",
+        "wanted last",
+    ):
+        assert told in out
+    assert [line for line in promptopt("show", "run")[1].splitlines() if "searched by" in line] == [
+        line for line in out.splitlines() if "searched by" in line
+    ]
+    thoughts = json.loads(promptopt("show", "run", "--json")[1])["thoughts"]
+    assert thoughts["surrogate"] == "gp"
+    assert set(thoughts["coverage"]) == {"0.5", "0.9"}
+    assert [tried for tried, _ in thoughts["best"]] == sorted(tried for tried, _ in thoughts["best"])
+    assert all(wanted["sigma"] >= 0 for wanted in thoughts["wanted"])
+    (folder / "run" / "result.json").unlink()
+    assert "searched by" in promptopt("show", "run")[1]
+
+
+def test_a_search_without_a_model_has_no_thoughts(promptopt, folder):
+    promptopt("optimize", "task.yaml", "--out", "run")
+    assert json.loads(promptopt("show", "run", "--json")[1])["thoughts"] is None
+
+
+@pytest.mark.parametrize("line", ['{"kind": "round"}', "[]", "{}", '{"kind": "tuples"}'])
+def test_a_damaged_record_of_thoughts_is_refused(promptopt, folder, line):
+    promptopt("optimize", "task.yaml", "--out", "run", "--set", BANDIT)
+    with (folder / "run" / "search.jsonl").open("a") as file:
+        file.write(f"{line}\n")
+    code, _, err = promptopt("show", "run")
+    assert code == 2
+    assert "search.jsonl" in err
+
+
 def test_a_run_that_has_just_begun(promptopt, folder):
     promptopt("optimize", "task.yaml", "--out", "run")
     for name in ("result.json", "trials.jsonl", "events.jsonl", "cells.jsonl", "calls.jsonl"):
