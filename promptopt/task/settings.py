@@ -51,8 +51,14 @@ def check_settings(
         if key not in fields:
             problems.append(Problem(f"Unknown setting {quote(key)} of {_name(cls)}.{_known(key, fields)}", at))
             continue
+        hint = hints.get(key, Any)
         try:
-            values[key] = _checked(hints.get(key, Any), value)
+            if isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+                values[key] = check_settings(hint, value, at or None)
+            else:
+                values[key] = _checked(hint, value)
+        except ConfigError as error:  # of settings within settings
+            problems.append(Problem(f"{key}: {error.message}", at))
         except ValidationError as error:
             problems.append(Problem(_told(key, error, value), at))
         except (PydanticUserError, PydanticSchemaGenerationError, TypeError):

@@ -19,6 +19,7 @@ from promptopt.program.module import Module
 from promptopt.program.predict import Predict
 from promptopt.propose.soft_prompt import SoftSettings
 from promptopt.seeds import Seeds
+from promptopt.task.settings import check_settings
 
 SMOOTH = TextField(texts=300, smooth=1.0, examples=40)
 NOISY = TupleField(wrong=0.5)
@@ -349,6 +350,22 @@ def test_a_search_that_was_told_nothing_believes_nothing():
 def test_settings_out_of_range(make, message):
     with pytest.raises(ConfigError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("soft", "message"),
+    [
+        ({"vektors": 3}, "soft: Unknown setting 'vektors' of SoftSettings. Did you mean 'vectors'"),
+        ({"vectors": 0}, "soft: Expected soft prompts' vectors ≥ 1, got 0"),
+        ({"vectors": "3"}, "soft: vectors: Expected"),
+        (7, "soft: Expected a mapping, got the number 7"),
+    ],
+)
+def test_settings_within_settings_are_checked_too(soft, message):
+    with pytest.raises(ConfigError) as told:
+        check_settings(Instinct, {"soft": soft}, None)
+    assert message in str(told.value)
+    assert check_settings(Instinct, {"soft": {"vectors": 3}}, None).soft == SoftSettings(vectors=3)
 
 
 def test_programs_without_what_is_searched_are_refused(tmp_path, search):

@@ -34,6 +34,18 @@ def test_the_distance_is_that_of_a_linear_programme(k, n):
     assert exact(cost, tuples) == pytest.approx(expected, abs=1e-9)
 
 
+@pytest.mark.parametrize(("k", "n"), [(5, 20), (3, 7)])
+def test_the_distance_and_the_nearest_are_those_of_pot(k, n):
+    ot = pytest.importorskip("ot", reason="needs pot")
+    cost, rng = problem(examples=n)
+    tuples = np.array([rng.permutation(30)[:k] for _ in range(400)])
+    sides = np.full(k, 1 / k), np.full(n, 1 / n)
+    expected = np.array([ot.emd2(*sides, np.ascontiguousarray(cost[places])) for places in tuples])
+    assert exact(cost, tuples) == pytest.approx(expected, abs=1e-9)
+    kept = nearest(cost, tuples, 50, rng, free=0.0)
+    assert len(set(kept.tolist()) & set(np.argsort(expected)[:50].tolist())) >= 44
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_the_bounds_hold_and_are_close(seed):
     cost, rng = problem(seed)
