@@ -211,11 +211,11 @@ class SoftAxis(Listed):
 
 
 def request(settings: SoftSettings, lines: Sequence[str]) -> Request:
-    """What is read with every soft prompt: demonstrations, as ``lines``, and where the soft prompt stands."""
-    pairs, here = "\n".join(line.replace(SOFT_PROMPT, " ") for line in lines), ""
+    """What is read with every soft prompt: the turns of ``induce``, demonstrations, and where the soft prompt stands."""
+    pairs = "\n".join(line.replace(SOFT_PROMPT, " ") for line in lines)
     if settings.order == "prefix":
-        here = SOFT_PROMPT
-    return Request(messages("soft_prompt", pairs=pairs, soft=here), settings.max_tokens, 0.0)
+        pairs += f"\n{SOFT_PROMPT}"
+    return Request(messages("induce", pairs=pairs), settings.max_tokens, 0.0)
 
 
 def _as_long_as_words(spread: float, intrinsic: int) -> float:
