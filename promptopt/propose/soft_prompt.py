@@ -2,7 +2,8 @@
 
 Lin et al. 2024, "Use Your INSTINCT" (arXiv:2310.02905). Symbols: N soft prompts; z_j (q,) the j-th point of a scrambled
 Sobol sequence in [0, 1]^q; A (k·d, q) a random matrix with entries U(−1, 1), k vectors of a soft prompt, d numbers of a
-word's vector. Soft prompt j is A z_j. The local model reads it with a few demonstrations and a cue, and
+word's vector. Soft prompt j is A z_j. The local model reads it with a few demonstrations and a cue (worked turns before
+them, and the opening of its reply), and
 
 - what it thinks at the last place, the last layer's state, is the feature of j, computed for all of the domain;
 - what it writes, greedily, is the instruction of j, decoded only when j is to be tried.
@@ -211,7 +212,7 @@ class SoftAxis(Listed):
 
 
 def request(settings: SoftSettings, lines: Sequence[str]) -> Request:
-    """What is read with every soft prompt: the turns of ``induce``, demonstrations, and where the soft prompt stands."""
+    """What is read with every soft prompt: turns of ``induce``, demonstrations, and where the soft prompt stands."""
     pairs = "\n".join(line.replace(SOFT_PROMPT, " ") for line in lines)
     if settings.order == "prefix":
         pairs += f"\n{SOFT_PROMPT}"
