@@ -18,7 +18,7 @@ from promptopt.evaluate.stats import Interval
 from promptopt.lm.base import Request
 from promptopt.lm.cache import CompletionStore, default_cache_path
 from promptopt.lm.calls import Backend, Session
-from promptopt.lm.capabilities import Embeds, ScoreRequest
+from promptopt.lm.capabilities import Embeds, ScoreRequest, reads_soft_prompts
 from promptopt.lm.choose import scores
 from promptopt.lm.coalesce import Coalesced
 from promptopt.lm.door import Door, close
@@ -27,6 +27,7 @@ from promptopt.lm.models import open_model
 from promptopt.lm.scripted import ScriptedScorer
 from promptopt.lm.spec import ModelSpec
 from promptopt.optimizers import OPTIMIZERS
+from promptopt.optimizers.settings import NO_SOFT_PROMPTS
 from promptopt.program.params import Candidate
 from promptopt.search.budget import Budget, Limits
 from promptopt.search.engine import Engine, Job, pays_once
@@ -82,32 +83,30 @@ def optimize(
         "splits": {split.name: len(split.examples) for split in _splits(task)},
     }
     # Models first: a run whose model cannot be had leaves no folder behind.
-    with (
-        open_models(task, backends) as models,
-        open_embedder(task, settings, backends) as embedder,
-        Run(folder, identity, about) as run,
-    ):
-        purse, meter = Budget(limits), Meter()
-        with open_doors(task, folder, purse, meter, models) as doors:
-            job = Job(
-                task.name,
-                task.description,
-                task.program,
-                task.splits,
-                task.metric,
-                _policy(task),
-                task.instructions,
-                settings,
-                name,
-                task.seed,
-                concurrency=doors["task"].concurrency,
-                start=start,
-                guards=task.guards,
-                promote=task.promote,
-                embedder=embedder,
-                embedder_name=task.models["embedder"].id if "embedder" in task.models else "",
-            )
-            return Engine(job, run, Session(doors), purse, meter, observer).result()
+    with open_models(task, backends) as models:
+        _check_soft(settings, name, models)
+        with open_embedder(task, settings, backends) as embedder, Run(folder, identity, about) as run:
+            purse, meter = Budget(limits), Meter()
+            with open_doors(task, folder, purse, meter, models) as doors:
+                job = Job(
+                    task.name,
+                    task.description,
+                    task.program,
+                    task.splits,
+                    task.metric,
+                    _policy(task),
+                    task.instructions,
+                    settings,
+                    name,
+                    task.seed,
+                    concurrency=doors["task"].concurrency,
+                    start=start,
+                    guards=task.guards,
+                    promote=task.promote,
+                    embedder=embedder,
+                    embedder_name=task.models["embedder"].id if "embedder" in task.models else "",
+                )
+                return Engine(job, run, Session(doors), purse, meter, observer).result()
 
 
 def folder_of(task: Task, optimizer: Optimizer | str | None = None, budget: Limits | None = None) -> Path:
@@ -392,6 +391,12 @@ def open_doors(
             if isinstance(bottom, Coalesced):
                 bottom.close()
         store.close()
+
+
+def _check_soft(optimizer: Optimizer, name: str, models: Mapping[str, Backend]) -> None:
+    """Refuse before anything is spent an optimizer that needs soft prompts, and a proposer that reads none."""
+    if getattr(optimizer, "reads_soft", False) and not reads_soft_prompts(models.get("proposer", models["task"])):
+        raise ConfigError(NO_SOFT_PROMPTS.format(optimizer=name))
 
 
 def _check_modes(task: Task, models: Mapping[str, Backend]) -> None:

@@ -431,6 +431,7 @@ class TupleField:
     examples: int = 20
 
     def __post_init__(self) -> None:
+        at_least(2, "a field", pool=self.pool)
         _check(self, pool=self.pool, k=self.k, dimensions=self.dimensions, clusters=self.clusters)
         _check(self, examples=self.examples)
         _check_shares(self, wrong=self.wrong, smooth=self.smooth, order=self.order)

@@ -48,6 +48,16 @@ class Chain:
         for number in range(len(self.stages)):
             self.optimizer(number)
 
+    @property
+    def embeds(self) -> bool:
+        """Whether a stage wants vectors of texts."""
+        return any(getattr(self.optimizer(number), "embeds", False) for number in range(len(self.stages)))
+
+    @property
+    def reads_soft(self) -> bool:
+        """Whether a stage cannot do without a proposer that reads soft prompts."""
+        return any(getattr(self.optimizer(number), "reads_soft", False) for number in range(len(self.stages)))
+
     def optimizer(self, number: int) -> Optimizer:
         """The settings of one stage.
 

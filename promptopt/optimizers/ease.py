@@ -8,11 +8,12 @@ nothing is retrieved when the program runs.
 Where ``fixed`` deviates from the authors' code: one pool of tuples a round instead of twenty, with neighbours of the
 best so far in it; features of the exemplars' own embeddings instead of one embedding a tuple (``features: text`` is
 theirs); a Gaussian process instead of NeuralUCB (``surrogate: neural`` in its full form), because it finds as much at a
-tenth of the time (tests/benchmarks/bench_bandits.py); widths shrink for what is tried
-and nothing else; a fifth of what is looked at is not filtered; no stop at a perfect search score; ties to no one in
-particular: the engine confirms. ``reference`` is their way: features of text, NeuralUCB's diagonal form with ν = 0.01
-inside the root, twenty batches of fifty tuples a pick, each batch's winner shrinking widths, one candidate at a time on
-20 examples.
+tenth of the time (tests/benchmarks/bench_bandits.py); few examples a candidate, and more while it looks best
+(``model_based.py``); widths shrink for what is tried and nothing else; a fifth of what is looked at is not filtered; no
+stop at a perfect search score; the engine confirms. ``reference`` is their way: features of text, NeuralUCB's diagonal
+form with ν = 0.01 inside the root, twenty batches of fifty of 2,500 tuples a pick, each batch's winner shrinking
+widths, one candidate at a time on 20 examples. But for two things: a tuple that was tried is not tried again, and
+jointly a batch has fifty pairs of a tuple and an instruction, where theirs has each of a hundred tuples with ten.
 
 Pools: labelled exemplars where the predictor's own outputs are labelled, else (inside a pipeline) the program's
 successful runs on demos. Several predictors are searched together, or in turn.
@@ -27,8 +28,8 @@ import numpy as np
 
 from promptopt.errors import ConfigError
 from promptopt.evaluate.fidelity import Setting
-from promptopt.optimizers.model_based import Acquisition, Late, ModelBased, Modules, Plan, SurrogateName
-from promptopt.optimizers.settings import at_least, check_exemplars, check_threshold
+from promptopt.optimizers.model_based import PULLS, Acquisition, Late, ModelBased, Modules, Plan, SurrogateName
+from promptopt.optimizers.settings import at_least, check_exemplars, check_fidelity, check_threshold
 from promptopt.program.params import Candidate, Exemplar
 from promptopt.propose.bootstrap import Bootstrap
 from promptopt.propose.exemplars import labelled
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
 
 _BATCHES, _KEPT = 20, 50
+_FILTER = 2500, 20  # tuples that a batch is filtered from, and scored examples that it is filtered by
 
 NO_EXEMPLARS = (
     "No exemplar to choose: no demo has a target that a predictor's outputs can be read from, and the program answered "
@@ -75,7 +77,9 @@ class Ease:
         threshold: least score of a run that exemplars of an inner predictor are taken from, in (0, 1].
         fidelity: ``fixed`` or ``reference``, which takes the authors' settings for all of the above but ``exemplars``,
             ``instructions``, ``pool``, ``trials`` and ``first``.
-        evaluation: how many search examples a candidate gets; one of ``evaluate/fidelity.py``, by name or as a mapping.
+        evaluation: how many search examples a candidate gets: ``pulls`` (a few at a time, more while it looks best), or
+            one of ``evaluate/fidelity.py``, by name or as a mapping.
+        pull: examples of a pull.
     """
 
     exemplars: int = 5
@@ -94,7 +98,8 @@ class Ease:
     modules: Modules = "together"
     threshold: float = 0.5
     fidelity: Literal["fixed", "reference"] = "fixed"
-    evaluation: Setting = "race"
+    evaluation: Setting = PULLS
+    pull: int = 4
 
     embeds = True
 
@@ -102,6 +107,7 @@ class Ease:
         at_least(1, "ease", exemplars=self.exemplars, pool=self.pool)
         at_least(0, "ease", instructions=self.instructions)
         check_threshold("ease", self.threshold)
+        check_fidelity("ease", self.fidelity)
         if not 0 <= self.filtered <= 1:
             raise ConfigError(f"Expected ease's filtered in [0, 1], got {self.filtered}.")
         self.plan().check()
@@ -122,6 +128,7 @@ class Ease:
             self.examples,
             self.modules,
             self.evaluation,
+            self.pull,
         )
 
     def start(self, context: Context) -> Search:
@@ -137,14 +144,15 @@ class Ease:
             space = Space(self._axes(context), context.default, context.seeds.rng("ease", "scale"))
             return kind(plan, space, context)
 
-        return scheduled(Late(make), plan.evaluation, context)
+        return scheduled(Late(make), plan.schedule, context)
 
     def _axes(self, context: Context) -> list[Axis]:
         reference = self.fidelity == "reference"
         kind: TupleFeatures = "text" if reference else self.features
         filtered = 1.0 if reference else self.filtered
+        filter_of = _FILTER if reference else ()
         axes: list[Axis] = [
-            TupleAxis(path, pool, min(self.exemplars, len(pool)), context, kind, filtered)
+            TupleAxis(path, pool, min(self.exemplars, len(pool)), context, kind, filtered, *filter_of)
             for path, pool in exemplar_pools(context, self.pool, self.threshold).items()
         ]
         if not axes:
@@ -190,21 +198,25 @@ class _Reference(ModelBased):
 
     def _chosen(self, many: int) -> list[Candidate]:  # noqa: ARG002 — always one
         x, y, _ = self.observed()
+        if len(y) < 2:  # nothing was told: nothing to learn from
+            return self._new(self._batch(0), 1)
         if self._net is None:
             settings = NeuralSettings((100, 100, 100), "uniform", nu=0.01, form="diagonal", fidelity="reference")
             self._net = NeuralUCB(x.shape[1], settings)
         self._net.fit(x, y)
-        best, picked = 0.0, None
+        winners: list[tuple[float, Ints]] = []
         for batch in range(_BATCHES):
             points = self._batch(batch)
+            if not len(points):
+                continue
             features = self._space.features(points)
             optimistic = self._net.ucb(self._net.belief(features))
             at = int(np.argmax(optimistic))
             self._net.picked(features[at : at + 1])
-            if optimistic[at] > best or picked is None:
-                best, picked = float(optimistic[at]), points[at]
-        assert picked is not None
-        return self._new(picked[None], 1)
+            winners.append((float(optimistic[at]), points[at]))
+        winners.sort(key=lambda winner: -winner[0])
+        return self._new(np.stack([point for _, point in winners]), 1) if winners else []
 
     def _batch(self, batch: int) -> Ints:
-        return self._space.promising(_KEPT, self._rng("batch", batch))
+        points = self._space.promising(_KEPT, self._rng("batch", batch))
+        return points[[point.tobytes() not in self._seen for point in points]]

@@ -43,6 +43,11 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
 
 
+_IDLE = 3
+_SHARE = 4
+_TRIES = 50
+
+
 @dataclass(frozen=True)
 class Evo:
     """Evolution of exemplars or of instructions.
@@ -117,7 +122,8 @@ class _Tuples(ModelBased):
             return self._new(self._at_random(), many)
         rng = self._rng("children")
         near = self._space.near(best[0], 10**6, rng)
-        return self._new(near[rng.permutation(len(near))], many)
+        found = self._new(near[rng.permutation(len(near))], many)
+        return found or self._new(self._space.sample(_TRIES * many, rng), many)
 
 
 Evo.kind = _Tuples
@@ -137,20 +143,15 @@ class _Texts:
 
     def ask(self) -> Sequence[Ask]:
         left = self._settings.trials - self._made
-        if left <= 0 or self._step > self._settings.trials:
-            return []
-        self._step += 1
-        if self._step == 1:
-            made = self._population()
-            most = self._settings.first
-        else:
-            made = self._children()
-            most = self._settings.per_step
-        found = list(islice(fresh(made, self._seen, self._context.guard), min(most, left)))
-        self._made += len(found)
-        if not found and self._step < self._settings.trials:  # nothing usable was written this time
-            return self.ask()
-        return [Ask(candidate) for candidate in found]
+        for _ in range(_IDLE if left > 0 else 0):  # rounds in which nothing usable was written
+            self._step += 1
+            made = self._population() if self._step == 1 else self._children()
+            most = self._settings.first if self._step == 1 else self._settings.per_step
+            found = list(islice(fresh(made, self._seen, self._context.guard), min(most, left)))
+            if found:
+                self._made += len(found)
+                return [Ask(candidate) for candidate in found]
+        return []
 
     def tell(self, trials: Sequence[Trial]) -> None:
         self._trials.update({trial.candidate: trial for trial in trials})
@@ -164,6 +165,9 @@ class _Texts:
             if demos:
                 signature = context.program.predictors()[parameter.predictor].signature
                 many = max(0, settings.first // len(self._parameters) - len(texts))
+                left = context.cells_left()
+                if left is not None:
+                    many = min(many, left // _SHARE)  # a population is worth nothing when nothing is left to try it
                 requests = induction_requests(demos, signature, many, 6, settings.temperature, context.seeds)
                 texts += self._usable(parameter, context.complete(requests) if requests else [])
             made += [self._with(context.default, parameter, text) for text in texts]

@@ -21,8 +21,8 @@ import numpy as np
 
 from promptopt.errors import ConfigError
 from promptopt.evaluate.fidelity import Setting
-from promptopt.optimizers.model_based import Acquisition, Late, ModelBased, Modules, Plan, SurrogateName
-from promptopt.optimizers.settings import at_least
+from promptopt.optimizers.model_based import PULLS, Acquisition, Late, ModelBased, Modules, Plan, SurrogateName
+from promptopt.optimizers.settings import at_least, check_fidelity, check_soft
 from promptopt.program.params import Candidate, Instruction, Origin
 from promptopt.propose.soft_prompt import SoftAxis, SoftSettings
 from promptopt.propose.space import Axis, Space
@@ -33,6 +33,7 @@ from promptopt.surrogate.neural_ucb import NeuralSettings, NeuralUCB
 
 Domain = Literal["auto", "soft", "texts"]
 _ROUND = 1000
+_MOST_TRIES = 24  # soft prompts that are decoded for one new text
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,9 @@ class Instinct:
         modules: ``together`` or ``in_turn``, in programs with several predictors.
         fidelity: ``fixed`` or ``reference``, which takes the authors' settings for all of the above but the domain's,
             ``trials`` and ``first``.
-        evaluation: how many search examples a candidate gets; one of ``evaluate/fidelity.py``, by name or as a mapping.
+        evaluation: how many search examples a candidate gets: ``pulls`` (a few at a time, more while it looks best), or
+            one of ``evaluate/fidelity.py``, by name or as a mapping.
+        pull: examples of a pull.
     """
 
     domain: Domain = "auto"
@@ -73,12 +76,20 @@ class Instinct:
     examples: int = 0
     modules: Modules = "together"
     fidelity: Literal["fixed", "reference"] = "fixed"
-    evaluation: Setting = "race"
+    evaluation: Setting = PULLS
+    pull: int = 8
 
     embeds = True
 
+    @property
+    def reads_soft(self) -> bool:
+        """Whether it cannot do without a proposer that reads soft prompts."""
+        return self.domain == "soft"
+
     def __post_init__(self) -> None:
         at_least(2, "instinct", texts=self.texts)
+        check_domain("instinct", self.domain)
+        check_fidelity("instinct", self.fidelity)
         at_least(1, "instinct", pairs=self.pairs)
         if not 0 <= self.temperature <= 2:
             raise ConfigError(f"Expected instinct's temperature in [0, 2], got {self.temperature}.")
@@ -100,6 +111,7 @@ class Instinct:
             self.examples,
             self.modules,
             self.evaluation,
+            self.pull,
         )
 
     def start(self, context: Context) -> Search:
@@ -110,6 +122,7 @@ class Instinct:
         """
         if not context.instruction_parameters:
             raise ConfigError("The optimizer instinct needs a program with at least one instruction.")
+        check_source("instinct", self.domain, context)
         plan, kind = self.plan(), _Reference if self.fidelity == "reference" else ModelBased
 
         def make() -> Search:
@@ -117,10 +130,35 @@ class Instinct:
             space = Space(axes, context.default, context.seeds.rng("instinct", "scale"))
             return kind(plan, space, context, seeds(context, "instinct"))
 
-        return scheduled(Late(make), plan.evaluation, context)
+        return scheduled(Late(make), plan.schedule, context)
 
     def _axis(self, context: Context, parameter: Instruction) -> Axis:
         return instruction_axis(context, parameter, self.domain, self.soft, self.texts, self.temperature, self.pairs)
+
+
+def check_domain(optimizer: str, domain: str) -> None:
+    """Whether this is a domain.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if domain not in ("auto", "soft", "texts"):
+        raise ConfigError(f"Expected {optimizer}'s domain auto, soft or texts, got {domain!r}.")
+
+
+def check_source(optimizer: str, domain: Domain, context: Context) -> None:
+    """Whether the domain can be made.
+
+    Raises:
+        ConfigError: nothing reads soft prompts, or there is nothing that a text could come from.
+    """
+    if domain == "soft":
+        check_soft(optimizer, context)
+    elif not context.demos and not context.instructions:
+        raise ConfigError(
+            f"{optimizer} searches among instructions that are induced from demos, or your own, and has neither: set "
+            "splits.demos, or give instructions in the task file."
+        )
 
 
 def instruction_axis(
@@ -157,17 +195,17 @@ class _Reference(ModelBased):
         points, features = self.looked_at()
         if not len(points):
             return []
+        x, y, _ = self.observed()
         if self._net is None:
             settings = NeuralSettings((100,), "normal", nu=1.0, form="diagonal", fidelity="reference")
             self._net = NeuralUCB(features.shape[1], settings)
-        else:
-            x, y, _ = self.observed()
+        elif len(y):
             self._net.fit(x, y)
         found: list[Candidate] = []
         some = self._rng("round").permutation(len(points))[:_ROUND]
         optimistic = self._net.ucb(self._net.belief(features[some]))
         # Theirs spends a trial on a text that was tried already; here the next best is taken.
-        for at in some[np.argsort(-optimistic, kind="stable")]:
+        for at in some[np.argsort(-optimistic, kind="stable")[:_MOST_TRIES]]:
             self._net.picked(features[at : at + 1])
             found = self._new(points[at : at + 1], 1)
             if found:

@@ -12,6 +12,7 @@ were drawn from. ``reference`` is their process, on 20 examples.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -23,7 +24,7 @@ from promptopt.evaluate.cells import Trial, adjusted_mean
 from promptopt.evaluate.fidelity import Setting, fidelity
 from promptopt.optimizers.instinct import seeds
 from promptopt.optimizers.model_based import Late
-from promptopt.optimizers.settings import at_least
+from promptopt.optimizers.settings import at_least, check_fidelity, check_soft
 from promptopt.program.params import Candidate, Origin, Value
 from promptopt.propose.soft_prompt import SoftAxis, SoftSettings
 from promptopt.search.optimizer import Ask, Context, Search
@@ -66,6 +67,11 @@ class InstructZero:
         at_least(1, "instructzero", per_round=self.per_round)
         at_least(0, "instructzero", rounds=self.rounds)
         fidelity(self.evaluation)
+        check_fidelity("instructzero", self.fidelity, needs="")
+        if importlib.util.find_spec("cmaes") is None:
+            raise ConfigError("instructzero needs cmaes. Install it: pip install 'promptopt[bandits]'")
+
+    reads_soft = True
 
     def start(self, context: Context) -> Search:
         """Begin.
@@ -75,6 +81,7 @@ class InstructZero:
         """
         if not context.instruction_parameters:
             raise ConfigError("The optimizer instructzero needs a program with at least one instruction.")
+        check_soft("instructzero", context)
         evaluation = "full" if self.fidelity == "reference" else self.evaluation
         return scheduled(Late(lambda: _Search(self, context)), evaluation, context)
 
@@ -156,7 +163,7 @@ class _Search:
                 "trials": len(self._trials) - 1,
                 "points": len(found),
                 "surrogate": "coupled",
-                "best": {"score": round(float(y.max()), 4)},
+                "best": {"score": round(float(model.belief(z).mean.max()), 4)},
                 "wanted": [
                     {"mean": round(float(m), 4), "sigma": round(float(s), 4), "gain": round(float(gain[at]), 6)}
                     for m, s, at in zip(belief.mean, belief.sigma, best, strict=False)

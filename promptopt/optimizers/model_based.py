@@ -10,6 +10,12 @@ no cells: it is learned from, and the next best is picked.
 
 What it looks at each round: all points, where they are few enough; else promising ones at random, and the neighbours of
 the best so far.
+
+How many examples a candidate gets: any ``evaluation``, or ``pulls``. A pull are a few examples, the same for all that
+are tried together, others in the next round; a candidate whose upper bound is still the highest is pulled again, on
+examples that it has not had. The surrogate shares what a few examples say among like candidates, so that many
+candidates on few examples tell it more than few on many: on made-up fields (bench/fields.py) this found more than
+racing did with as many cells, most where there was most to share.
 """
 
 from __future__ import annotations
@@ -21,15 +27,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from promptopt.errors import ConfigError
+from promptopt.errors import ConfigError, UnknownNameError
 from promptopt.evaluate.cells import Trial, adjusted_mean
-from promptopt.evaluate.fidelity import Setting, fidelity
+from promptopt.evaluate.fidelity import Full, Setting, fidelity
 from promptopt.optimizers.settings import at_least
 from promptopt.program.params import Candidate, Origin
 from promptopt.propose.space import Space
 from promptopt.search.optimizer import Ask, Context, Search, believed
 from promptopt.surrogate.belief import Belief, Surrogate
-from promptopt.surrogate.choose import Chosen, coverage, make
+from promptopt.surrogate.choose import SURROGATES, Chosen, coverage, make, needs_torch
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,6 +43,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
 
+PULLS = "pulls"
 Acquisition = Literal["ucb", "thompson"]
 SurrogateName = Literal["auto", "gp", "rbf", "last_layer", "ensemble", "neural"]
 Modules = Literal["together", "in_turn"]
@@ -46,9 +53,11 @@ _NEIGHBOURS = 600  # of each
 _CLOSER = 512  # points that fantasies are worked out for
 _TRIES = 2  # points that are tried for each candidate that is wanted: many soft prompts say the same, and each costs a
 _MOST_TRIES = 12  # call to find out; and as long as nothing new is found at all
+_IDLE = 3  # rounds without anything new before the search ends
 _SHARE = 4  # at most this part of what can be paid for is tried at random
 _WANTED = 5
 _AGAIN = 1.25  # as many times the points, before leave-one-out is looked at again
+_LAST = 5  # candidates that are pulled to the end when no new one may be tried
 _CELLS_EACH = 12  # that a trial takes where an evaluation gives up early
 
 
@@ -67,7 +76,8 @@ class Plan:
         look: most points looked at in a round.
         examples: search examples that a candidate gets; 0: all, or as ``evaluation`` says.
         modules: whether axes are searched together or one at a time in turn.
-        evaluation: how many examples a candidate gets, where ``examples`` is 0.
+        evaluation: ``pulls``; or how many examples a candidate gets, where ``examples`` is 0.
+        pull: examples of a pull.
     """
 
     name: str
@@ -80,7 +90,18 @@ class Plan:
     look: int = 10_000
     examples: int = 0
     modules: Modules = "together"
-    evaluation: Setting = "race"
+    evaluation: Setting = PULLS
+    pull: int = 8
+
+    @property
+    def schedule(self) -> Setting:
+        """For ``scheduled``, which has nothing to do where the search itself says who gets how many examples."""
+        return "full" if self.evaluation == PULLS else self.evaluation
+
+    @property
+    def full(self) -> bool:
+        """Whether every candidate gets all examples, or as many as ``examples`` says."""
+        return self.evaluation != PULLS and isinstance(fidelity(self.evaluation), Full)
 
     def check(self) -> None:
         """Whether the numbers can be.
@@ -88,13 +109,19 @@ class Plan:
         Raises:
             ConfigError: one is out of range.
         """
-        at_least(1, self.name, trials=self.trials, per_step=self.per_step, look=self.look)
+        if self.surrogate not in SURROGATES:
+            raise UnknownNameError("surrogate", self.surrogate, SURROGATES)
+        needs_torch(self.surrogate)
+        for name, known in (("acquisition", ("ucb", "thompson")), ("modules", ("together", "in_turn"))):
+            if getattr(self, name) not in known:
+                raise ConfigError(f"Expected {self.name}'s {name} to be one of {known}, got {getattr(self, name)!r}.")
+        at_least(1, self.name, trials=self.trials, per_step=self.per_step, look=self.look, pull=self.pull)
         at_least(2, self.name, first=self.first)
         at_least(0, self.name, examples=self.examples)
         if not (math.isfinite(self.beta) and self.beta >= 0):
             raise ConfigError(f"Expected {self.name}'s beta ≥ 0, got {self.beta}.")
-        fidelity(self.evaluation)
-        if self.examples and self.evaluation != "full":
+        fidelity(self.schedule)
+        if self.examples and not self.full:
             raise ConfigError(
                 f"{self.name}: examples: {self.examples} gives every candidate so many, and evaluation: "
                 f"{self.evaluation} decides as it goes. Set evaluation: full beside examples."
@@ -148,33 +175,50 @@ class ModelBased:
         self._asked = {context.default.id}
         self._tried = 0
         self._step = 0
+        self._pulls = plan.evaluation == PULLS
+        self._candidates: dict[str, Candidate] = {context.default.id: context.default}
+        self._had: dict[str, list[int]] = {context.default.id: list(range(context.search_size))}
+        self._means: dict[str, float] = {}
         self._surrogate: Surrogate | None = None
         others = (candidate for candidate in dict.fromkeys(also) if candidate != context.default)
         self._also = [candidate for candidate in others if context.guard.passes(candidate)]
         self._covered_at = 0
+        self._idle = 0
         self._every = space.every(plan.look)
         self._every_features = None if self._every is None else space.features(self._every)
         affordable = self._affordable()
         self._most = plan.trials if affordable is None else min(plan.trials, affordable)
-        self._first = plan.first if affordable is None else min(plan.first, max(2, affordable // _SHARE))
+        first = plan.first if affordable is None else min(plan.first, max(2, affordable // _SHARE))
+        self._first = min(first, self._most)
         self._place(context.default)
 
     def ask(self) -> Sequence[Ask]:
         """The next candidates: all of the first ones together, then ``per_step`` at a time."""
-        if self._tried >= self._most:
-            return []
         beginning = self._step == 0
         self._step += 1
         if beginning:
-            found = self._also[: self._first // 2]
+            found = self._also[: max(1, self._first // 2)]
             self._asked.update(candidate.id for candidate in found)
             for candidate in found:
                 self._place(candidate)
-            found += self._new(self._at_random(), min(self._first, self._most) - len(found))
-        else:
+            found += self._new(self._at_random(), self._first - len(found))
+        elif self._tried < self._most:
             found = self._chosen(min(self._plan.per_step, self._most - self._tried))
-        self._tried += len(found)
-        return [Ask(candidate, self._plan.examples or None) for candidate in found]
+        elif self._pulls:
+            found = self._last()
+        else:
+            found = []
+        if not found and self._tried < self._most and self._idle < _IDLE:
+            # Many soft prompts say what others said: not to have met a new one is not yet the end.
+            self._idle += 1
+            return self.ask()
+        self._idle = 0
+        self._candidates.update({candidate.id: candidate for candidate in found})
+        self._tried = len(self._asked) - 1
+        return [
+            self._pulled(candidate) if self._pulls else Ask(candidate, self._plan.examples or None)
+            for candidate in found
+        ]
 
     def tell(self, trials: Sequence[Trial]) -> None:
         """Remember; what is learned of it is learned when the next ones are asked for."""
@@ -187,12 +231,7 @@ class ModelBased:
         if self._surrogate is None or len(y) < 2:
             return {}
         self._surrogate.fit(x, y, counts)
-        known = [i for i, key in enumerate(self._ids) if self.worth(key)[1]]
-        means = self._surrogate.belief(np.stack([self._features[i] for i in known])).mean
-        found: dict[str, float] = {}
-        for i, mean in zip(known, means.tolist(), strict=True):
-            found[self._ids[i]] = max(mean, found.get(self._ids[i], -math.inf))
-        return found
+        return self._expected(self._surrogate, x)
 
     # What it is made of, for optimizers that do a part of it another way ----------------------------------------------
 
@@ -214,17 +253,16 @@ class ModelBased:
         return (0.0, 0) if trial is None or score is None else (score, trial.n)
 
     def best(self) -> list[Ints]:
-        """The points that did best so far, the best first, each of another candidate."""
+        """The points that did best so far, the best first, each of another candidate; as the surrogate has it."""
         known = {key: i for i, key in reversed(list(enumerate(self._ids))) if self.worth(key)[1]}
-        ranked = sorted(known, key=lambda key: (-self._shrunk(key), known[key]))
+        ranked = sorted(known, key=lambda key: (-self._means.get(key, self._shrunk(key)), known[key]))
         return [self._points[known[key]] for key in ranked[:_BEST]]
 
-    def looked_at(self) -> tuple[Ints, Floats]:
-        """Points of this round that were not tried, with their features."""
+    def looked_at(self, axis: int | None = None) -> tuple[Ints, Floats]:
+        """Points of this round that were not tried, with their features; on one axis alone, or of the whole space."""
         rng = self._context.seeds.rng(self._plan.name, "look", self._step)
         best = self.best()
-        axis = (self._step - 1) % len(self._space.axes) if self._plan.modules == "in_turn" else None
-        if self._every is not None and self._every_features is not None and axis is None:
+        if self._every is not None and self._every_features is not None and (axis is None or not best):
             points, features = self._every, self._every_features
         else:
             parts = [self._space.promising(self._plan.look, rng) if self._every is None else self._every]
@@ -238,30 +276,100 @@ class ModelBased:
 
     def _chosen(self, many: int) -> list[Candidate]:
         x, y, counts = self.observed()
-        points, features = self.looked_at()
+        surrogate: Surrogate | None = None
+        if len(y) >= 2:  # else nothing was told: nothing to learn from
+            surrogate = self._model(x.shape[1])
+            surrogate.fit(x, y, counts)
+            self._means = self._expected(surrogate, x)
+        for axis in self._turns():
+            found = self._among(many, surrogate, y, *self.looked_at(axis))
+            if found:
+                return found
+        return []
+
+    def _turns(self) -> list[int | None]:
+        """The whole space; or the axis whose turn it is, and what is left where that has nothing new."""
+        many = len(self._space.axes)
+        if self._plan.modules != "in_turn" or many == 1:
+            return [None]
+        return [*((self._step - 1 + turn) % many for turn in range(many)), None]
+
+    def _among(
+        self, many: int, surrogate: Surrogate | None, y: Floats, points: Ints, features: Floats
+    ) -> list[Candidate]:
+        """The candidates to try next, of these points and those that may be pulled again."""
+        if self._pulls:
+            points, features = self._with_open(points, features)
         if not len(points):
             return []
-        if len(y) < 2:  # nothing was told: nothing to learn from
+        if surrogate is None:
             return self._new(points[self._rng("blind").permutation(len(points))[: _MOST_TRIES * many]], many)
-        surrogate = self._model(features.shape[1])
-        surrogate.fit(x, y, counts)
         belief = surrogate.belief(features)
         gain = self._gain(belief, 0)
         left = np.argsort(-gain, kind="stable")[: max(_CLOSER, _MOST_TRIES * many)]
-        self._note(surrogate, y, points[left[:_WANTED]], belief, left, gain)
+        first, wanted = gain[left], left[:_WANTED]
         found: list[Candidate] = []
         said, tried = Belief(belief.mean[left], belief.sigma[left]), 0
         while len(found) < many and len(left) and tried < (_TRIES if found else _MOST_TRIES) * many:
             picks = []
             for _ in range(min(many - len(found), len(left))):
-                best = int(np.argmax(self._gain(said, tried)))
+                best = int(np.argmax(self._gain(said, tried) if tried else first))
                 picks.append(left[best])
                 left, tried = np.delete(left, best), tried + 1
                 if len(left):
                     surrogate.picked(features[picks[-1:]])
                     said = surrogate.belief(features[left])
+            found += self._known(points[picks], found)
             found += self._new(points[picks], many - len(found))  # together: a model writes a batch at once
+        self._note(surrogate, y, points[wanted], belief, wanted, gain, found)
         return found
+
+    def _expected(self, surrogate: Surrogate, x: Floats) -> dict[str, float]:
+        """What a fitted surrogate thinks of the candidates of these points (n, d); of several, the best."""
+        found: dict[str, float] = {}
+        keys = [key for key in self._ids if self.worth(key)[1]]
+        for key, mean in zip(keys, surrogate.belief(x).mean.tolist(), strict=True):
+            found[key] = max(mean, found.get(key, -math.inf))
+        return found
+
+    def _pulled(self, candidate: Candidate) -> Ask:
+        """A candidate on a few more examples: the block of this round, or what it has not had after that."""
+        size, had = self._context.search_size, self._had.setdefault(candidate.id, [])
+        start = self._step * self._plan.pull
+        new = [place % size for place in range(start, start + size) if place % size not in had][: self._plan.pull]
+        had += new
+        return Ask(candidate, places=tuple(sorted(had)))
+
+    def _with_open(self, points: Ints, features: Floats) -> tuple[Ints, Floats]:
+        """These, and the points of candidates that have not had all examples."""
+        rows = {key: i for i, key in reversed(list(enumerate(self._ids))) if self._is_open(key)}
+        if not rows:
+            return points, features
+        more = list(rows.values())
+        return (
+            np.concatenate([points, np.stack([self._points[i] for i in more])]),
+            np.concatenate([features, np.stack([self._features[i] for i in more])]),
+        )
+
+    def _is_open(self, key: str) -> bool:
+        return key in self._candidates and len(self._had.get(key, ())) < self._context.search_size
+
+    def _known(self, points: Ints, but: Sequence[Candidate]) -> list[Candidate]:
+        """Candidates of those points that were tried and may be pulled again, each once."""
+        keys = {point.tobytes(): key for point, key in zip(self._points, self._ids, strict=True)}
+        found = [keys[point.tobytes()] for point in points if point.tobytes() in keys]
+        taken = {candidate.id for candidate in but}
+        return [self._candidates[key] for key in dict.fromkeys(found) if self._is_open(key) and key not in taken]
+
+    def _last(self) -> list[Candidate]:
+        """When no new candidate may be tried: those that are expected most of, as long as they lack examples."""
+        x, y, counts = self.observed()
+        if len(y) >= 2:
+            surrogate = self._model(x.shape[1])
+            surrogate.fit(x, y, counts)
+            self._means = self._expected(surrogate, x)
+        ranked = sorted(self._candidates, key=lambda key: (-self._means.get(key, self._shrunk(key)), key))
+        return [self._candidates[key] for key in ranked[:_LAST] if self._is_open(key)]
 
     def _gain(self, belief: Belief, turn: int) -> Floats:
         if self._plan.acquisition == "ucb":
@@ -288,7 +396,8 @@ class ModelBased:
             part = points[at : at + many - len(found)]  # together: what writes them writes them in one batch
             at += len(part)
             origin = Origin(self._plan.name, self._step)
-            fresh = [point for point in part if point.tobytes() not in self._seen]
+            unseen = {point.tobytes(): point for point in part if point.tobytes() not in self._seen}
+            fresh = list(unseen.values())
             if not fresh:
                 continue
             features = self._space.features(np.stack(fresh))
@@ -324,21 +433,29 @@ class ModelBased:
         return (score * n + prior * 4) / (n + 4)
 
     def _affordable(self) -> int | None:
-        left = self._context.cells_left()
+        left, plan, size = self._context.cells_left(), self._plan, self._context.search_size
         if left is None:
             return None
-        size = self._context.search_size
-        each = self._plan.examples or (size if self._plan.evaluation == "full" else min(size, _CELLS_EACH))
+        each = plan.pull if self._pulls else plan.examples or (size if plan.full else _CELLS_EACH)
         return max(1, left // max(1, min(each, size)))
 
-    def _note(self, surrogate: Surrogate, y: Floats, wanted: Ints, belief: Belief, close: Ints, gain: Floats) -> None:
+    def _note(
+        self,
+        surrogate: Surrogate,
+        y: Floats,
+        wanted: Ints,
+        belief: Belief,
+        close: Ints,
+        gain: Floats,
+        found: Sequence[Candidate],
+    ) -> None:
         told: dict[str, Any] = {}
         if len(y) >= _AGAIN * self._covered_at:  # seldom: for some surrogates it takes many fits
             self._covered_at = len(y)
             left_out, likelihood = surrogate.leave_one_out()
             told["likelihood"] = round(likelihood, 3)
             told["coverage"] = {str(level): round(share, 3) for level, share in coverage(left_out, y).items()}
-        best = max(self._trials, key=self._shrunk)
+        best = max(self._trials, key=lambda key: self._means.get(key, self._shrunk(key)))
         self._context.note(
             {
                 "kind": "round",
@@ -347,7 +464,12 @@ class ModelBased:
                 "points": len(belief.mean),
                 "surrogate": surrogate.chosen if isinstance(surrogate, Chosen) else self._plan.surrogate,
                 **told,
-                "best": {"candidate": best, "score": round(self.worth(best)[0], 4), "n": self.worth(best)[1]},
+                "best": {
+                    "candidate": best,
+                    "score": round(self._means.get(best, self._shrunk(best)), 4),
+                    "n": self.worth(best)[1],
+                },
+                "tried": [candidate.id for candidate in found],
                 "wanted": [
                     {
                         "point": point.tolist(),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 from promptopt.errors import ConfigError
 from promptopt.search.optimizer import Context
 
@@ -42,3 +44,38 @@ def check_exemplars(optimizer: str, context: Context) -> None:
         raise ConfigError(f"The optimizer {optimizer} needs a program whose predictors take exemplars.")
     if not context.demos:
         raise ConfigError(f"The optimizer {optimizer} makes exemplars from demos; set splits.demos to 1 or more.")
+
+
+def check_fidelity(optimizer: str, fidelity: str, needs: str = "torch") -> None:
+    """Whether this is a fidelity, and whether the reference can be had here.
+
+    Args:
+        optimizer: whose it is, for the message.
+        fidelity: ``fixed`` or ``reference``.
+        needs: the package that the reference is made with; "" for none.
+
+    Raises:
+        ConfigError: it is neither, or the package is not installed.
+    """
+    if fidelity not in ("fixed", "reference"):
+        raise ConfigError(f"Expected {optimizer}'s fidelity fixed or reference, got {fidelity!r}.")
+    if fidelity == "reference" and needs and importlib.util.find_spec(needs) is None:
+        raise ConfigError(f"{optimizer}'s reference needs {needs}. Install it: pip install 'promptopt[bandits]'")
+
+
+def check_soft(optimizer: str, context: Context) -> None:
+    """Whether soft prompts can be read.
+
+    Raises:
+        ConfigError: the proposer is no local model that reads them, or there are no demos to read with them.
+    """
+    if context.soft is None:
+        raise ConfigError(NO_SOFT_PROMPTS.format(optimizer=optimizer))
+    if not context.demos:
+        raise ConfigError(f"{optimizer} reads soft prompts with demonstrations from the demos split, which is empty.")
+
+
+NO_SOFT_PROMPTS = (
+    "{optimizer} needs a local model that reads soft prompts: set models.proposer to an hf/ model, such as "
+    "hf/qwen2.5-coder-1.5b-instruct; or let instinct or zopo search among texts with domain: texts."
+)

@@ -27,9 +27,9 @@ import numpy as np
 from promptopt.errors import ConfigError
 from promptopt.evaluate.fidelity import Setting
 from promptopt.optimizers.ease import NO_EXEMPLARS, exemplar_pools
-from promptopt.optimizers.instinct import Domain, instruction_axis, seeds
+from promptopt.optimizers.instinct import Domain, check_domain, check_source, instruction_axis, seeds
 from promptopt.optimizers.model_based import Late, ModelBased, Plan
-from promptopt.optimizers.settings import at_least, check_exemplars
+from promptopt.optimizers.settings import at_least, check_exemplars, check_fidelity
 from promptopt.program.params import Candidate
 from promptopt.propose.soft_prompt import SoftSettings
 from promptopt.propose.space import Axis, Space
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 _BETAS, _SMALL = (0.9, 0.999), 1e-8  # of Adam
 _THRESHOLD = 0.01  # of their gate: variance of f
+_MOST_TRIES = 24  # points a round that may say nothing new: soft prompts, each of which costs a call to find out
 _COUNT = 5  # steps that the way was not known, one after the other, before neighbours are tried
 
 
@@ -99,8 +100,17 @@ class Zopo:
 
     embeds = True
 
+    @property
+    def reads_soft(self) -> bool:
+        """Whether it cannot do without a proposer that reads soft prompts."""
+        return self.domain == "soft" and self.over != "exemplars"
+
     def __post_init__(self) -> None:
         at_least(2, "zopo", texts=self.texts, closest=self.closest)
+        check_domain("zopo", self.domain)
+        check_fidelity("zopo", self.fidelity)
+        if self.over not in ("instructions", "exemplars", "joint"):
+            raise ConfigError(f"Expected zopo's over instructions, exemplars or joint, got {self.over!r}.")
         at_least(
             1,
             "zopo",
@@ -131,6 +141,8 @@ class Zopo:
         """
         if self.over != "exemplars" and not context.instruction_parameters:
             raise ConfigError("The optimizer zopo needs a program with at least one instruction.")
+        if self.over != "exemplars":
+            check_source("zopo", self.domain, context)
         if self.over != "instructions":
             check_exemplars("zopo", context)
 
@@ -139,7 +151,7 @@ class Zopo:
                 self, Space(self._axes(context), context.default, context.seeds.rng("zopo", "scale")), context
             )
 
-        return scheduled(Late(make), self.plan().evaluation, context)
+        return scheduled(Late(make), self.plan().schedule, context)
 
     def _axes(self, context: Context) -> list[Axis]:
         axes: list[Axis] = []
@@ -160,7 +172,7 @@ class _Climb(ModelBased):
         super().__init__(settings.plan(), space, context, also)
         self._settings = settings
         self._reference = settings.fidelity == "reference"
-        self._last: list[Ints] = []
+        self._latest: list[Ints] = []
         self._top = -math.inf
         self._bad = 0
         self._unsure = 0
@@ -183,16 +195,21 @@ class _Climb(ModelBased):
             goal = self._farthest(here, way, features)
         near = np.argsort(((features - goal) ** 2).sum(1), kind="stable")
         before = len(self._points)
-        found = self._new(points[near], min(many, self._most - self._tried))
-        self._last = self._points[before:]
+        found = self._new(points[near][: max(_MOST_TRIES, 2 * many)], min(many, self._most - self._tried))
+        self._latest = self._points[before:]
+        top = self._ids[next(i for i, point in enumerate(self._points) if point.tobytes() == best[0].tobytes())]
         self._context.note(
             {
-                "kind": "climb",
+                "kind": "round",
                 "step": self.step,
                 "trials": self._tried,
+                "points": len(points),
+                "surrogate": "local_ntk",
+                "best": {"candidate": top, "score": round(self._shrunk(top), 4), "n": self.worth(top)[1]},
                 "move": "neighbours" if way is None else "step",
                 "length": round(float(np.linalg.norm(goal - here)), 6),
-                "from": round(self._score(best[0]), 4),
+                "tried": [candidate.id for candidate in found],
+                "wanted": [],
             }
         )
         return found
@@ -201,7 +218,7 @@ class _Climb(ModelBased):
         """The best of all; in ``reference`` that of what was tried last, as long as that gains."""
         if not self._reference:
             return best
-        at = max(self._last, key=self._score, default=best)
+        at = max(self._latest, key=self._score, default=best)
         if self._score(at) > self._top:
             self._top, self._bad = self._score(at), 0
         else:
@@ -219,14 +236,14 @@ class _Climb(ModelBased):
         local = LocalNTK(x.shape[1], NTKSettings(fidelity=self._settings.fidelity))
         local.fit(x[near], y[near], counts[near])
         if self._reference:
-            way, _ = local.gradient(here)
+            way = local.ascent(here)
             self._variance = float(local.belief(here[None]).sigma[0]) ** 2
             sure = self._variance <= _THRESHOLD
         else:
-            way, covariance = local.gradient(here)
-            size = float(np.linalg.norm(way))
-            spread = math.sqrt(max(float(way @ covariance @ way), 0.0)) / max(size, _SMALL)
-            sure = size > self._settings.sure * spread
+            way, size = local.ascent(here), 0.0
+            if way.any():
+                size = float(np.linalg.norm(way))
+            sure = size > 0 and size > self._settings.sure * math.sqrt(local.variance_along(here, way))
         self._unsure = 0 if sure else self._unsure + 1
         if not way.any() or self._unsure >= _COUNT:
             return None

@@ -27,7 +27,6 @@ timed, and what comes out is recorded in the run.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -111,8 +110,7 @@ class SoftAxis(Listed):
     def __init__(self, context: Context, parameter: Instruction, settings: SoftSettings, sobol: int = 0) -> None:
         if context.soft is None:
             raise ConfigError(
-                "Soft prompts need a local model that reads vectors: set models.proposer to an hf/ model, such as "
-                "hf/qwen2.5-coder-0.5b-instruct; or search among texts with domain: texts."
+                "Soft prompts need a local model that reads vectors: set models.proposer to an hf/ model."
             )
         self.path = parameter.path
         self._context, self._soft, self._settings = context, context.soft, settings
@@ -202,10 +200,7 @@ class SoftAxis(Listed):
         """How many points this machine computes features for in the time that is given; recorded, so asked once."""
 
         def timed() -> int:
-            self.states(self._points[:2])  # loads the model and reads what comes before the soft prompt
-            began = time.monotonic()
-            self.states(self._points[2 : 2 + _TIMED])
-            each = max((time.monotonic() - began) / _TIMED, 1e-6)
+            each = max(self._soft.timed(self._vectors(self._points[:_TIMED]), self.request) / _TIMED, 1e-6)
             return int(min(MOST, max(_FEWEST, 60 * self._settings.minutes / each)))
 
         return int(self._context.once(f"soft prompts {self.path}", timed))

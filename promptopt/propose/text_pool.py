@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from promptopt.errors import ConfigError
 from promptopt.program.params import Exemplar, Instruction, Origin, Value
 from promptopt.propose.bootstrap import Bootstrap
 from promptopt.propose.exemplars import labelled
@@ -69,7 +68,6 @@ def text_axis(context: Context, parameter: Instruction, size: int, temperature: 
 
     Raises:
         BudgetExhaustedError: the calls do not fit into the search's budget.
-        ConfigError: nothing usable was written, and there are no seeds.
     """
     signature = context.program.predictors()[parameter.predictor].signature
     demos = worked_examples(context, parameter.predictor)
@@ -90,11 +88,6 @@ def text_axis(context: Context, parameter: Instruction, size: int, temperature: 
             text = "" if isinstance(reply, Failure) else clean(reply.text)
             if not isinstance(reply, Failure) and sieve.passes(text) and usable(context, parameter.path, text):
                 texts.append(text)
-    if not texts:
-        raise ConfigError(
-            "No instruction to search among: the proposer wrote none that can be used, and the task has no seeds. Give "
-            "instructions in the task file, or take a larger models.proposer."
-        )
     context.note({"kind": "pool", "path": parameter.path, "texts": len(texts), "calls": asked})
     return TextAxis(parameter.path, texts, np.asarray(context.embed(texts), dtype=np.float64))
 

@@ -37,8 +37,7 @@ if TYPE_CHECKING:
 
 TupleFeatures = Literal["parts", "text"]
 
-_EXAMPLES = 40  # scored examples that the filter looks at: the first in the run's order
-_LOOK = 20_000  # tuples that the filter sees each time
+_LEAST = 10
 _ORDER = 0.3  # of what the distance between two tuples is made of: their order,
 _MEANING = 1.0  # their meaning, and (1) which they are
 
@@ -53,6 +52,8 @@ class TupleAxis:
         context: of the search, whose embedder is used.
         kind: of features.
         filtered: share of promising tuples that optimal transport chooses, in [0, 1]; 0: no filter.
+        look: tuples that the filter sees each time; at least ten for each that it is to keep.
+        examples: scored examples that it looks at: the first in the run's order.
 
     Raises:
         ConfigError: k is out of range.
@@ -66,11 +67,14 @@ class TupleAxis:
         context: Context,
         kind: TupleFeatures = "parts",
         filtered: float = 0.8,
+        look: int = 20_000,
+        examples: int = 40,
     ) -> None:
         if not 1 <= k <= len(pool):
             raise ConfigError(f"Expected 1 to {len(pool)} exemplars in a tuple, as many as the pool has, got {k}.")
         self.path, self.pool, self.length = path, tuple(pool), k
         self._context, self._kind, self._filtered = context, kind, filtered
+        self._look, self._examples = look, examples
         self._vectors = np.asarray(context.embed([exemplar_text(e) for e in self.pool]), dtype=np.float64)
         self._cost = self._costs() if filtered else None
         self._blocks = self._block_scales()
@@ -94,7 +98,7 @@ class TupleAxis:
         """Of many random tuples those nearest to the scored examples, and some that are not filtered."""
         if self._cost is None:
             return self.sample(n, rng)
-        some = self.sample(max(n, _LOOK), rng)
+        some = self.sample(max(_LEAST * n, self._look), rng)
         return some[transport.nearest(self._cost, some, n, rng, free=1 - self._filtered)]
 
     def near(self, option: Ints, n: int, rng: np.random.Generator) -> Ints:
@@ -145,7 +149,7 @@ class TupleAxis:
 
     def _costs(self) -> Floats:
         """From each exemplar of the pool to each scored example, by their texts with the first target."""
-        first = [example_text(example) for example in self._context.search[:_EXAMPLES]]
+        first = [example_text(example) for example in self._context.search[: self._examples]]
         return transport.costs(self._vectors, self._context.embed(first))
 
 

@@ -431,7 +431,10 @@ class Engine:
                 had = longest.get(trial.candidate)
                 if had is None or trial.n >= had.n:
                     longest[trial.candidate] = trial
-        thought = believed(self._searching)
+        # Recorded: a rerun stops where the budget ended the search, and may have asked it once less.
+        thought = self._run.local.once(
+            f"believed after {len(self._trials)} trials", lambda: dict(believed(self._searching))
+        )
         # By id before all else, so that equal candidates come in one order in every rerun.
         trials = sorted(longest.values(), key=lambda trial: trial.candidate.id)
         chosen = confirmation.choose_finalists(

@@ -8,6 +8,7 @@ recorded before it is used, and a rerun reads what the first run saw.
 from __future__ import annotations
 
 import base64
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -173,6 +174,13 @@ class SoftModel:
             keys, lambda places: self._model.soft_states(vectors[places], [request] * len(places))
         )
 
+    def timed(self, vectors: Floats, request: Request) -> float:
+        """Seconds that ``states`` takes for these, (n, k, d), once everything is loaded; nothing is recorded."""
+        self._model.soft_states(vectors[:1], [request])
+        began = time.monotonic()
+        self._model.soft_states(vectors, [request] * len(vectors))
+        return time.monotonic() - began
+
     def write(self, vectors: Floats, request: Request) -> list[Completion | Failure]:
         """What it writes after each soft prompt and the request: a call each, charged to ``role``.
 
@@ -217,4 +225,6 @@ def affordable(budget: Budget, request: Request, many: int) -> None:
                 f"The budget of {getattr(budget.limits, what):,} {what} is used up: {many} soft prompts would take up "
                 f"to {total:,}, and {left[what]:,.0f} are left for the search."
             )
+    if left.get("minutes", 1.0) <= 0:
+        raise BudgetExhaustedError(f"The budget of {budget.limits.minutes:g} minutes is used up.")
     budget.take({})  # whatever else has closed the purse

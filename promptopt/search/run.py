@@ -38,6 +38,7 @@ from promptopt.search.local import Recorded, affordable
 from promptopt.search.lock import FolderLock
 
 FORMAT = 1
+_WRITTEN_TOGETHER = 32
 _OPTIONAL = ("start", "guards")
 """Keys of an identity that are left out when they say what is usual: without them it is another run, too."""
 
@@ -73,8 +74,8 @@ class Run:
             self._recorded = [line for _, _, line in self._trials.read()]
             self.events = [record for _, _, record in self._events.read()]
             self._answers = {record["key"]: record for _, _, record in self._calls.read()}
-            local, self._notes = self._lines("local", opening), self._lines("search", opening)
-            self.local = Recorded(local)
+            self._local, self._notes = self._lines("local", opening), self._lines("search", opening)
+            self.local = Recorded(self._local)
             self._noted, self._there = 0, sum(1 for _ in self._notes.read())
             self._forget_passing()
             self._open = opening.pop_all()
@@ -187,15 +188,17 @@ class Run:
         paid = Usage()
         if new:
             affordable(budget, request, len(new))
-            answers = make(new)
-            costs = [answer.usage if isinstance(answer, Completion) else Usage(calls=1) for answer in answers]
-            records = [
-                _record(keys[place], role, answer, cost)
-                for place, answer, cost in zip(new, answers, costs, strict=True)
-            ]
-            self._calls.append(b"".join(jsonio.line(record) for record in records))
-            self._answers.update({record["key"]: record for record in records})
-            paid = sum(costs, Usage())
+            for start in range(0, len(new), _WRITTEN_TOGETHER):  # in parts: what was written is not lost by a kill
+                part = new[start : start + _WRITTEN_TOGETHER]
+                answers = make(part)
+                costs = [answer.usage if isinstance(answer, Completion) else Usage(calls=1) for answer in answers]
+                records = [
+                    _record(keys[place], role, answer, cost)
+                    for place, answer, cost in zip(part, answers, costs, strict=True)
+                ]
+                self._calls.append(b"".join(jsonio.line(record) for record in records))
+                self._answers.update({record["key"]: record for record in records})
+                paid += sum(costs, Usage())
             budget.take({role: paid})
         return [_answer(self._answers[key]) for key in keys], paid
 
@@ -207,7 +210,7 @@ class Run:
 
     def sync(self) -> None:
         """Bring everything to the disk, against power cuts."""
-        for file in (self._trials, self._events, self._calls, self._notes):
+        for file in (self._trials, self._events, self._calls, self._notes, self._local):
             file.sync()
 
     def _lines(self, name: str, opening: contextlib.ExitStack) -> JsonLines:

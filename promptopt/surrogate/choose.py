@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["SURROGATES", "Chosen", "coverage", "held_out", "make"]
+__all__ = ["SURROGATES", "Chosen", "coverage", "held_out", "make", "needs_torch"]
 
 SURROGATES = ("gp", "rbf", "last_layer", "ensemble", "neural", "auto")
 
@@ -75,8 +75,7 @@ def make(name: str, width: int, seed: int = 0) -> Noisy:
         return Chosen(width, seed)
     if name in ("gp", "rbf"):
         return GaussianProcess("matern" if name == "gp" else "rbf")
-    if not _has_torch():
-        raise ConfigError(f"The surrogate {name} needs torch. Install it: pip install 'promptopt[bandits]'")
+    needs_torch(name)
     if name == "last_layer":
         return _Reduced(width, lambda q: LastLayer(q, NeuralSettings(start="uniform", seed=seed)), seed)
     if name == "ensemble":
@@ -213,6 +212,16 @@ class _Reduced:
             return x
         reduced: Floats = x @ self._axes.T - self._centre @ self._axes.T  # no second copy of many candidates
         return reduced
+
+
+def needs_torch(name: str) -> None:
+    """Whether a surrogate can be had here.
+
+    Raises:
+        ConfigError: it needs torch, which is not installed.
+    """
+    if name in _TORCH and not _has_torch():
+        raise ConfigError(f"The surrogate {name} needs torch. Install it: pip install 'promptopt[bandits]'")
 
 
 def _has_torch() -> bool:

@@ -202,6 +202,30 @@ class LocalNTK:
         mean = across.T @ (self._inverse @ self._off)
         return _doubles(mean / self._span), _doubles(covariance / np.outer(self._span, self._span))
 
+    def ascent(self, x: ArrayLike) -> Floats:
+        """The mean of the derivative at x (d,) alone, (d,): which way scores rise.
+
+        Raises:
+            ConfigError: x of another shape, or not finite.
+        """
+        across, _, _ = self._derivative(x)
+        return _doubles(across.T @ (self._inverse @ self._off) / self._span)
+
+    def variance_along(self, x: ArrayLike, way: ArrayLike) -> float:
+        """The variance of the derivative at x (d,) in a direction (d,) of any length but 0; at least 0.
+
+        As ``way·C·way/|way|²`` with the covariance C of ``gradient``, without making it.
+
+        Raises:
+            ConfigError: x of another shape, or not finite.
+        """
+        across, level, spread = self._derivative(x)
+        direction = np.asarray(way, dtype=np.float64)
+        scaled = direction / np.linalg.norm(direction) / self._span
+        told = across @ scaled
+        variance = ((spread @ scaled) ** 2).sum() - told @ self._inverse @ told + level * (scaled @ scaled)
+        return max(float(variance), 0.0)
+
     def gradient_variance(self, x: ArrayLike) -> float:
         """The trace of the covariance of the derivative at x (d,), at least 0.
 

@@ -1,5 +1,7 @@
 """Every optimizer in the table keeps the contract."""
 
+import importlib.util
+
 import pytest
 
 from promptopt.lm.scripted import ScriptedReader
@@ -40,6 +42,7 @@ SHORT = {
         Chain(({"name": "random_search", "trials": 2}, {"name": "random_search", "trials": 2}), shares=(1, 2)),
     ],
     "ease": [
+        Ease(exemplars=2, trials=6, first=3, per_step=2, look=50, pull=3),
         Ease(exemplars=2, trials=6, first=3, per_step=2, surrogate="gp", look=50, evaluation="full"),
         Ease(exemplars=2, instructions=4, trials=6, first=3, surrogate="rbf", look=50, features="text"),
         Ease(
@@ -99,6 +102,12 @@ SHORT = {
         ),
     ],
 }
+
+
+if importlib.util.find_spec("torch") is not None:  # promptopt[bandits]
+    SHORT["ease"].append(Ease(exemplars=2, trials=5, first=3, fidelity="reference"))
+    SHORT["instinct"].append(Instinct(domain="texts", texts=8, trials=5, first=3, fidelity="reference"))
+    SHORT["zopo"].append(Zopo(texts=8, trials=5, first=3, fidelity="reference"))
 
 
 def test_every_optimizer_of_the_table_is_here():

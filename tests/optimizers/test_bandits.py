@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from promptopt.api import optimize
 from promptopt.bench.fields import TextField, TupleField, Uniform, play
 from promptopt.errors import ConfigError
+from promptopt.lm.scripted import ScriptedLM, ScriptedReader
+from promptopt.optimizers.chain import Chain
 from promptopt.optimizers.ease import Ease
 from promptopt.optimizers.evo import Evo
 from promptopt.optimizers.instinct import Instinct
@@ -18,8 +21,10 @@ from promptopt.optimizers.zopo import Zopo
 from promptopt.program.module import Module
 from promptopt.program.predict import Predict
 from promptopt.propose.soft_prompt import SoftSettings
+from promptopt.search.budget import Limits
 from promptopt.seeds import Seeds
 from promptopt.task.settings import check_settings
+from promptopt.testing.toy import splits, toy
 
 SMOOTH = TextField(texts=300, smooth=1.0, examples=40)
 NOISY = TupleField(wrong=0.5)
@@ -196,6 +201,160 @@ def test_a_small_budget_leaves_most_of_itself_to_the_surrogate():
     assert len(asks[0]) == 6, "a quarter of the 24 that can be paid for"
 
 
+def test_no_more_candidates_than_trials_whatever_the_seeds():
+    asks = spied(SMOOTH, instinct(trials=3, first=40), 1000)
+    assert sum(map(len, asks)) == 3
+
+
+def test_an_axis_without_anything_new_does_not_end_the_search(tmp_path, search):
+    program = Predict("word -> answer", instruction="Say it.")
+    optimizer = ease(exemplars=2, instructions=3, modules="in_turn", trials=40, first=4)
+    _, result, _ = search(tmp_path, program, optimizer, reply, propose, sizes=(8, 20, 10, 0))
+    assert result.candidates == 40
+
+
+def test_pulls_are_few_examples_and_more_for_what_looks_best():
+    spy = Spy(Instinct(domain="texts", texts=2, trials=40, first=16, pull=5))
+    pool = SMOOTH.draw(Seeds(5).rng("field", SMOOTH.name))
+    curve = play(pool, spy, cells=400, seed=5)
+    trials = spy.search._search._trials
+    sizes = {key: trial.n for key, trial in trials.items() if key != pool.program.default().id}
+    assert set(sizes.values()) <= {5, 10, 15, 20, 25, 30, 35, 40}
+    assert sum(sizes.values()) == curve.cells[-1] <= 400
+    often = [key for key, n in sizes.items() if n > 10]
+    assert often, "something was pulled again"
+    truths = {candidate.id: pool.true(candidate) for asked in spy.asks for candidate in asked}
+    assert np.mean([truths[key] for key in often]) > np.mean([truths[key] for key in sizes])
+
+
+def test_where_no_new_candidate_may_be_tried_the_best_get_all_examples():
+    spy = Spy(Instinct(domain="texts", texts=2, trials=10, first=6, pull=5))
+    pool = SMOOTH.draw(Seeds(5).rng("field", SMOOTH.name))
+    play(pool, spy, seed=5)
+    sizes = [trial.n for trial in spy.search._search._trials.values()]
+    assert sizes.count(40) >= 1 + 5
+
+
+class Mixed(ScriptedReader):
+    """One whose reply to a soft prompt is anybody's guess: its seed is a number out of all digits of the vectors."""
+
+    def generate_from_soft_prompt(self, vectors, requests):
+        seeds = (np.abs(np.asarray(vectors, dtype=np.float64)).sum((1, 2)) * 1e6).astype(np.int64) % 96
+        return self.generate([dataclasses.replace(r, seed=int(s)) for r, s in zip(requests, seeds, strict=True)])
+
+
+def test_soft_prompts_that_say_the_same_are_not_decoded_without_end(tmp_path):
+    decoded = []
+
+    def say(request):
+        decoded.append(request.seed)
+        return f"Use rule {request.seed % 6}."
+
+    for number, optimizer in enumerate(
+        (
+            instinct(domain="soft", soft=SoftSettings(vectors=2, intrinsic=6, size=512), trials=20),
+            Zopo(domain="soft", soft=SoftSettings(vectors=2, intrinsic=6, size=512), trials=20),
+        )
+    ):
+        decoded.clear()
+        task, model = toy(lambda text: 0.5, splits=splits(demos=12, search=16, confirm=8, test=0))
+        backends = {"task": model, "proposer": Mixed(say, digest="scripted/reader")}
+        result = optimize(task, optimizer=optimizer, out=tmp_path / str(number), backends=backends)
+        assert result.candidates == 6
+        assert len(decoded) < 300
+
+
+def test_soft_prompts_that_mostly_say_the_same_do_not_end_the_search_at_once(tmp_path):
+    def say(request):
+        return f"Use rule {request.seed}." if request.seed % 8 == 0 else "Use the usual rule."
+
+    task, model = toy(lambda text: 0.5, splits=splits(demos=12, search=16, confirm=8, test=0))
+    optimizer = instinct(domain="soft", soft=SoftSettings(vectors=2, intrinsic=6, size=512), trials=20, per_step=1)
+    backends = {"task": model, "proposer": Mixed(say, digest="scripted/reader")}
+    assert optimize(task, optimizer=optimizer, out=tmp_path, backends=backends).candidates > 10
+
+
+def test_a_repeat_is_one_observation():
+    spy = Spy(ease(trials=10, first=5))
+    play(NOISY.draw(Seeds(0).rng("x")), spy, trials=5, seed=0)
+    search = spy.search._search
+    points = np.array([[0, 1, 2, 3, 4], [0, 1, 2, 3, 4], [4, 3, 2, 1, 0]])
+    before = len(search._points)
+    assert len(search._new(points, 3)) == len(search._points) - before == 2
+
+
+@pytest.mark.parametrize("calls", range(200, 300, 10))
+def test_a_run_that_its_budget_ended_repeats_itself(tmp_path, calls):
+    def go():
+        task, model = toy(lambda text: (sum(text.encode()) % 89) / 100, splits=splits(12, 30, 12, 12))
+        proposer = ScriptedLM(propose, digest="scripted/proposer")
+        optimizer = Instinct(domain="texts", texts=20, evaluation="race" if calls % 20 else "pulls")
+        backends = {"task": model, "proposer": proposer}
+        return optimize(task, optimizer=optimizer, out=tmp_path, budget=Limits(calls=calls), backends=backends)
+
+    first = go()
+    before = (tmp_path / "trials.jsonl").read_bytes()
+    again = go()
+    assert (tmp_path / "trials.jsonl").read_bytes() == before
+    assert again.winner == first.winner
+
+
+def test_a_chain_embeds_with_the_tasks_embedder(tmp_path):
+    class Counting:
+        digest = "st/counting"
+        texts = 0
+
+        def embed(self, texts):
+            self.texts += len(texts)
+            return np.random.default_rng(len(texts)).normal(size=(len(texts), 6)).astype(np.float32)
+
+        def close(self):
+            pass
+
+    task, model = toy(lambda text: 0.5, splits=splits(demos=12, search=16, confirm=8, test=0))
+    stages = (
+        {"name": "ease", "exemplars": 2, "trials": 3, "first": 2, "look": 50},
+        {"name": "random_search", "trials": 2},
+    )
+    embedder = Counting()
+    optimize(task, optimizer=Chain(stages), out=tmp_path, backends={"task": model, "embedder": embedder})
+    assert embedder.texts > 12
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        InstructZero(),
+        Instinct(domain="soft"),
+        Zopo(domain="soft"),
+        Chain(({"name": "random_search", "trials": 2}, {"name": "instructzero"})),
+    ],
+)
+def test_what_needs_soft_prompts_is_refused_before_anything_is_paid(tmp_path, optimizer):
+    task, model = toy(lambda text: 0.5)
+    backends = {"task": model, "proposer": ScriptedLM(propose)}
+    with pytest.raises(ConfigError, match=r"reads soft prompts: set models\.proposer"):
+        optimize(task, optimizer=optimizer, out=tmp_path / "run", backends=backends)
+    assert model.calls == 0
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_proposer_that_writes_nothing_usable_is_not_asked_for_ever(tmp_path):
+    task, model = toy(lambda text: 0.5, splits=splits(demos=12, search=16, confirm=8, test=0))
+    proposer = ScriptedLM(lambda _: "", digest="scripted/silent")
+    optimizer = Evo(over="instructions", trials=1500, first=10, per_step=4)
+    result = optimize(task, optimizer=optimizer, out=tmp_path, backends={"task": model, "proposer": proposer})
+    assert result.candidates == 0
+    assert proposer.calls < 40
+
+
+def test_evolution_goes_on_when_the_best_has_no_new_neighbour(tmp_path, search):
+    program = Predict("word -> answer", instruction="Say it.")
+    optimizer = Evo(exemplars=2, trials=12, first=3, evaluation="full")
+    _, result, _ = search(tmp_path, program, optimizer, reply, propose, sizes=(4, 20, 10, 0))
+    assert result.candidates == 12, "all ordered pairs of four"
+
+
 def test_evolution_changes_a_copy_of_the_best():
     asks = spied(NOISY, Evo(trials=60, first=10, per_step=1, evaluation="full"), 60)
     earlier = {}
@@ -336,6 +495,14 @@ def test_a_search_that_was_told_nothing_believes_nothing():
         (lambda: Ease(examples=5), "evaluation: full"),
         (lambda: Ease(threshold=0.0), "threshold"),
         (lambda: Ease(evaluation="hardly"), "hardly"),
+        (lambda: Ease(surrogate="gpp"), "Unknown surrogate 'gpp'"),
+        (lambda: Ease(acquisition="usb"), "acquisition"),
+        (lambda: Ease(modules="inturn"), "modules"),
+        (lambda: Ease(fidelity="refrence"), "fidelity fixed or reference"),
+        (lambda: Ease(pull=0), "pull ≥ 1"),
+        (lambda: Instinct(domain="text"), "domain auto, soft or texts"),
+        (lambda: Zopo(over="all"), "zopo's over"),
+        (lambda: InstructZero(fidelity="other"), "fidelity fixed or reference"),
         (lambda: Instinct(texts=1), "instinct's texts ≥ 2"),
         (lambda: Instinct(temperature=3.0), "temperature"),
         (lambda: Instinct(soft=SoftSettings(vectors=0)), "vectors"),
