@@ -27,6 +27,7 @@ from promptopt.task.settings import check_settings
 from promptopt.testing.toy import splits, toy
 
 SMOOTH = TextField(texts=300, smooth=1.0, examples=40)
+SMOOTHER = dataclasses.replace(SMOOTH, roughness=0.3, spread=1.0)
 NOISY = TupleField(wrong=0.5)
 needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs promptopt[bandits]")
 
@@ -89,9 +90,9 @@ def spied(field, optimizer, trials, seed=0):
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", [instinct(), Zopo(texts=2, evaluation="full")])
 def test_texts_are_found_sooner_than_by_chance(optimizer):
-    seeds = range(12)
-    ours = games(SMOOTH, dataclasses.replace(optimizer, trials=60, first=20), 60, seeds)
-    assert better(ours, games(SMOOTH, Uniform(60), 60, seeds)) < 0.01
+    seeds = range(10)
+    ours = games(SMOOTHER, dataclasses.replace(optimizer, trials=60, first=20), 60, seeds)
+    assert better(ours, games(SMOOTHER, Uniform(60), 60, seeds)) < 0.05
 
 
 @pytest.mark.slow
@@ -118,10 +119,9 @@ def test_wrong_exemplars_are_left_out():
 
 def test_a_short_search_beats_chance():
     """One seed of each, told apart by far: the long ones are slow tests."""
-    field = dataclasses.replace(SMOOTH, roughness=0.3, spread=1.0)
     seeds = (0, 1, 2)
-    ours = games(field, instinct(trials=40, first=15), 40, seeds)
-    assert missed(ours).mean() < 0.5 * missed(games(field, Uniform(40), 40, seeds)).mean()
+    ours = games(SMOOTHER, instinct(trials=40, first=15), 40, seeds)
+    assert missed(ours).mean() < 0.5 * missed(games(SMOOTHER, Uniform(40), 40, seeds)).mean()
 
 
 @pytest.mark.slow
@@ -137,32 +137,28 @@ def test_zopo_reaches_the_top_percent_of_a_smooth_field():
 @pytest.mark.slow
 @pytest.mark.parametrize("fidelity", ["reference", "fixed"])
 def test_instinct_beats_chance_where_rewards_are_linear_in_the_features(fidelity):
-    # A field so smooth that it is a plane.
-    field = TextField(texts=400, smooth=1.0, roughness=0.05, examples=40, spread=1.0)
-    optimizer = instinct(surrogate="neural", trials=80, first=30, fidelity=fidelity)
-    seeds = range(6)
-    ours = games(field, optimizer, 80, seeds)
-    theirs = games(field, Uniform(80), 80, seeds)
+    # A field so smooth that it is nearly a plane.
+    optimizer = instinct(surrogate="neural", trials=60, first=20, per_step=5, fidelity=fidelity)
+    seeds = range(3)
+    ours, theirs = games(SMOOTHER, optimizer, 60, seeds), games(SMOOTHER, Uniform(60), 60, seeds)
     assert missed(ours).mean() < 0.6 * missed(theirs).mean()
 
 
 @needs_torch
 @pytest.mark.slow
-@pytest.mark.parametrize("surrogate", ["auto", "last_layer", "ensemble", "neural"])
-def test_every_surrogate_searches(surrogate):
-    seeds = range(4)
-    ours = games(SMOOTH, instinct(surrogate=surrogate, trials=50, first=20), 50, seeds)
-    theirs = games(SMOOTH, Uniform(50), 50, seeds)
-    assert missed(ours).mean() < missed(theirs).mean()
+@pytest.mark.parametrize("surrogate", ["auto", "ensemble"])
+def test_other_surrogates_search(surrogate):
+    seeds = range(2)
+    ours = games(SMOOTHER, instinct(surrogate=surrogate, trials=30, first=15, per_step=5), 30, seeds)
+    assert missed(ours).mean() < 0.7 * missed(games(SMOOTHER, Uniform(30), 30, seeds)).mean()
 
 
 @pytest.mark.slow
 def test_eight_at_once_lose_little_against_one_after_the_other():
-    seeds = range(8)
+    seeds = range(6)
     one = games(SMOOTH, instinct(per_step=1, trials=60, first=20), 60, seeds)
     eight = games(SMOOTH, instinct(per_step=8, trials=60, first=20), 60, seeds)
-    lost = np.mean([b.best - b.believed for b in eight]) - np.mean([a.best - a.believed for a in one])
-    assert lost < 0.02
+    assert (missed(eight) - missed(one)).mean() < 0.02
 
 
 # What is asked --------------------------------------------------------------------------------------------------------
