@@ -127,6 +127,16 @@ def test_its_covariance_is_the_mixed_difference_of_that_of_f(kind):
         assert covariance == pytest.approx(mixed, rel=1e-5, abs=1e-5 * np.abs(mixed).max())
 
 
+def test_the_variance_along_a_way_and_the_way_alone():
+    model, known = fitted()
+    for x in asked(5):
+        gradient, covariance = model.gradient(x)
+        assert model.ascent(x) == pytest.approx(gradient, rel=1e-12)
+        way = np.random.default_rng(3).normal(size=D)
+        expected = way @ covariance @ way / (way @ way)
+        assert model.variance_along(x, way) == pytest.approx(expected, rel=1e-8, abs=1e-12)
+
+
 def test_the_covariance_is_one_and_its_trace_is_right():
     model, _ = fitted()
     for x in asked():
