@@ -4,6 +4,9 @@ import os
 import shutil
 import tempfile
 
+# Before numpy is imported: matrices are small here, and several processes' threads would fight for the cores.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 # Every run writes through to the disk again and again: in memory, where there is plenty, that costs no time.
 _MEMORY = "/dev/shm"
 _chosen = {"TMPDIR", "PYTEST_DEBUG_TEMPROOT"} & set(os.environ)
