@@ -68,7 +68,7 @@ def fetch(provider: str, name: str, quiet: bool) -> None:
     from promptopt.lm.store import KNOWN_MODELS
 
     known = provider in ("llamacpp", "hf", "st") and name in {known.name for known in KNOWN_MODELS}
-    if known or (provider == "hf" and is_hub_name(name)):
+    if known or (provider in ("hf", "reward") and is_hub_name(name)):
         pull_with_bar(name, quiet)
 
 

@@ -59,7 +59,8 @@ def fetch_models(task: object, quiet: bool) -> None:
     from promptopt.task.task import Task
 
     assert isinstance(task, Task)
-    local = {(spec.provider, spec.name) for spec in task.models.values() if spec.provider in ("llamacpp", "hf", "st")}
+    ours = ("llamacpp", "hf", "st", "reward")
+    local = {(spec.provider, spec.name) for spec in task.models.values() if spec.provider in ours}
     if local:
         from .models import fetch
 

@@ -5,7 +5,19 @@ import sys
 
 import pytest
 
-STRANGERS = ["torch", "transformers", "dspy", "openai", "datasets", "pandas", "aiohttp", "xllamacpp", "scipy", "numpy"]
+STRANGERS = [
+    "torch",
+    "transformers",
+    "dspy",
+    "openai",
+    "datasets",
+    "pandas",
+    "aiohttp",
+    "xllamacpp",
+    "scipy",
+    "numpy",
+    "jsonschema",
+]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ BACKENDS = Registry(
         "llamacpp": "promptopt.lm.llamacpp:LlamaCppBackend",
         "hf": "promptopt.lm.hf:HFBackend",
         "st": "promptopt.lm.embed:SentenceTransformerBackend",
+        "reward": "promptopt.lm.reward:RewardBackend",
     },
     "promptopt.lms",
 )

@@ -126,7 +126,7 @@ class Completion:
         key: names the request, where completions are recorded; not part of the record itself.
         tokens: of ``text``, where ``Request.top_logprobs`` asked for them.
         scores: log-probability of each of ``Request.choose`` (natural logarithm, the sum over its tokens). -inf: known
-            only to be less likely than all that have a number.
+            only to be less likely than all that have a number. Of a reward model: its logit alone.
         lengths: tokens of each of ``Request.choose``; 0: ``scores`` has the probability of its first token alone.
     """
 

@@ -10,20 +10,29 @@ Which model answers is said by role (``task``, ``judge``, ``proposer``); a role 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
-from collections.abc import Mapping, Sequence
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
+from typing import TypeVar
 
 from promptopt.errors import CallError, ConfigError
 from promptopt.lm.base import Completes, Completion, Generates, Request
 from promptopt.lm.door import Door
+from promptopt.lm.loop import together as run_together
 from promptopt.lm.loop import wait
 from promptopt.records import Failure, Usage
 
 Backend = Generates | Completes
+T = TypeVar("T")
 
 _session: contextvars.ContextVar[Session | None] = contextvars.ContextVar("promptopt_session", default=None)
 _tally: contextvars.ContextVar[Tally | None] = contextvars.ContextVar("promptopt_tally", default=None)
+_sampled: contextvars.ContextVar[tuple[int, int, float | None] | None] = contextvars.ContextVar(
+    "promptopt_sampled", default=None
+)
 
 
 class Session:
@@ -83,6 +92,14 @@ class Tally:
         had = self.usage.get(role)
         self.usage[role] = usage if had is None else had + usage
 
+    def absorb(self, other: Tally) -> None:
+        """Count what another one counted."""
+        for role, usage in other.usage.items():
+            self.add(role, usage)
+        self.calls += other.calls
+        if other.constrained is not None:
+            self.constrained = other.constrained and self.constrained is not False
+
     def __enter__(self) -> Tally:
         self._token = _tally.set(self)
         return self
@@ -92,6 +109,38 @@ class Tally:
     ) -> None:
         assert self._token is not None
         _tally.reset(self._token)
+
+
+@contextlib.contextmanager
+def sampled(replicate: int, seed: int, temperature: float | None = None) -> Iterator[None]:
+    """Calls in the block are another sample of the same requests.
+
+    So a program can be run again for another answer, whatever is in it. Requests that say their own seed keep it, and
+    so do those that choose instead of writing, which have nothing to sample.
+
+    Args:
+        replicate: the how-manieth, from 0.
+        seed: of sampling; mixed with nothing, so two calls of a program with the same messages sample alike.
+        temperature: instead of what the request or the model says; None: as they say.
+    """
+    token = _sampled.set((replicate, seed, temperature))
+    try:
+        yield
+    finally:
+        _sampled.reset(token)
+
+
+def _varied(request: Request) -> Request:
+    how = _sampled.get()
+    if how is None or request.choose or request.seed is not None:
+        return request
+    replicate, seed, temperature = how
+    return dataclasses.replace(
+        request,
+        replicate=replicate,
+        seed=seed,
+        temperature=request.temperature if temperature is None else temperature,
+    )
 
 
 def active_session() -> Session:
@@ -115,6 +164,7 @@ def complete(request: Request, role: str = "task") -> Completion:
     """
     door = active_session().door(role)
     tally = _tally.get()
+    request = _varied(request)
     try:
         completion = wait(door.complete(request))
     except CallError as error:
@@ -139,6 +189,7 @@ def complete_each(requests: Sequence[Request], role: str = "task") -> list[tuple
     """As ``complete_many``, with what each answer or failure cost."""
     door = active_session().door(role)
     tally = _tally.get()
+    requests = [_varied(request) for request in requests]
 
     async def one(request: Request) -> tuple[Completion | Failure, Usage]:
         try:
@@ -163,6 +214,27 @@ def complete_each(requests: Sequence[Request], role: str = "task") -> list[tuple
             if isinstance(answer, Completion) and answer.key and usage.calls:
                 tally.calls.append(answer.key)
     return answers
+
+
+def together(functions: Sequence[Callable[[], T]]) -> list[T | Exception]:
+    """Run synchronous functions that call models at the same time; as ``loop.together``, with costs in a fixed order.
+
+    What each function spends is added to the active tally in the order of the functions, whichever ends first, so that
+    what is recorded does not depend on chance.
+    """
+    tallies = [Tally() for _ in functions]
+
+    def counted(function: Callable[[], T], own: Tally) -> T:
+        with own:
+            return function()
+
+    outer = _tally.get()
+    try:
+        return run_together([functools.partial(counted, *pair) for pair in zip(functions, tallies, strict=True)])
+    finally:
+        if outer is not None:
+            for own in tallies:
+                outer.absorb(own)
 
 
 def constrains(role: str = "task") -> bool:

@@ -28,6 +28,7 @@ _WEIGHTS = ("model*.safetensors",)
 _TEXTS = (
     "config.json", "generation_config.json", "model*.safetensors.index.json", "tokenizer*.json", "tokenizer.model",
     "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt", "chat_template.j*",
+    "spm.model",
 )  # fmt: skip
 _SECONDS = 60.0
 _ASK = """
@@ -55,38 +56,43 @@ def is_hub_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None and not name.lower().endswith(".gguf") and not Path(name).exists()
 
 
-def find(store: Store, name: str) -> KnownModel:
+def find(store: Store, name: str, provider: str = "hf") -> KnownModel:
     """What a name of the hub means, asked for where that is not known yet; fetches no weights.
+
+    Args:
+        store: what is known already, and where the answer is kept.
+        name: ``org/name`` or ``org/name@revision``.
+        provider: by which the user named it, for errors.
 
     Raises:
         ModelUnavailableError: the hub cannot be reached, does not have it, or has no weights that may be loaded.
         StorageError: the answer cannot be kept.
     """
     known = {model.name: model for model in store.known()}.get(name)
-    return store.add(_asked(name)) if known is None else known
+    return store.add(_asked(name, provider)) if known is None else known
 
 
-def _asked(name: str) -> KnownModel:
+def _asked(name: str, provider: str) -> KnownModel:
     repository, _, revision = name.partition("@")
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}:
-        raise _unavailable(name, "HF_HUB_OFFLINE is set")
+        raise _unavailable(name, provider, "HF_HUB_OFFLINE is set")
     if importlib.util.find_spec("huggingface_hub") is None:
-        raise _unavailable(name, "huggingface_hub is not installed (pip install 'promptopt[hf]')")
+        raise _unavailable(name, provider, "huggingface_hub is not installed (pip install 'promptopt[hf]')")
     command = [sys.executable, "-P", "-c", _ASK, repository, revision]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise _unavailable(name, f"no answer: {error}") from error
+        raise _unavailable(name, provider, f"no answer: {error}") from error
     if done.returncode:
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        raise _unavailable(name, lines[-1][:600] if lines else "it ended without saying why")
+        raise _unavailable(name, provider, lines[-1][:600] if lines else "it ended without saying why")
     try:
-        return _known(name, repository, jsonio.loads(done.stdout.strip().splitlines()[-1].encode()))
+        return _known(name, provider, repository, jsonio.loads(done.stdout.strip().splitlines()[-1].encode()))
     except (ConfigError, KeyError, TypeError, ValueError, IndexError) as error:
-        raise _unavailable(name, f"its answer is odd ({error!r})") from error
+        raise _unavailable(name, provider, f"its answer is odd ({error!r})") from error
 
 
-def _known(name: str, repository: str, told: dict[str, Any]) -> KnownModel:
+def _known(name: str, provider: str, repository: str, told: dict[str, Any]) -> KnownModel:
     # Bare names alone: what is loaded lies at the top, and a path could lead elsewhere.
     files = [
         ModelFile(path, int(size), sha256 or "", "" if sha256 else blob)
@@ -95,7 +101,7 @@ def _known(name: str, repository: str, told: dict[str, Any]) -> KnownModel:
     ]
     if not any(fnmatch.fnmatchcase(file.path, pattern) for file in files for pattern in _WEIGHTS):
         raise _unavailable(
-            name, "it has no weights as model*.safetensors, and others are not loaded: they may hold code"
+            name, provider, "it has no weights as model*.safetensors, and others are not loaded: they may hold code"
         )
     for file in files:
         if file.bytes < 0 or not re.fullmatch(
@@ -117,9 +123,9 @@ def _known(name: str, repository: str, told: dict[str, Any]) -> KnownModel:
     )
 
 
-def _unavailable(name: str, why: str) -> ModelUnavailableError:
+def _unavailable(name: str, provider: str, why: str) -> ModelUnavailableError:
     return ModelUnavailableError(
-        f"Cannot find out what hf/{name} is on the hub: {why}. Check the name and the network (HF_TOKEN for a model "
-        "that asks for consent), give the folder of a model that you have: hf/./path/to/folder, or take one of: "
-        "promptopt models ls"
+        f"Cannot find out what {provider}/{name} is on the hub: {why}. Check the name and the network (HF_TOKEN for a "
+        f"model that asks for consent), give the folder of a model that you have: {provider}/./path/to/folder, or take "
+        "one of: promptopt models ls"
     )

@@ -11,7 +11,7 @@ import asyncio
 import contextvars
 import os
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -74,10 +74,15 @@ class _Program(greenlet):  # type: ignore[misc]  # greenlet ships no types
     driver: greenlet | None = None
 
 
-async def run_program(function: Callable[[], T]) -> T:
-    """Run a synchronous function on the loop; whenever it waits, the loop goes on with others."""
+async def run_program(function: Callable[[], T], context: contextvars.Context | None = None) -> T:
+    """Run a synchronous function on the loop; whenever it waits, the loop goes on with others.
+
+    Args:
+        function: what to run.
+        context: in which; default: a copy of the current one.
+    """
     program = _Program(function)
-    program.gr_context = contextvars.copy_context()
+    program.gr_context = contextvars.copy_context() if context is None else context
     program.driver = greenlet.getcurrent()
     result: Any = program.switch()
     while not program.dead:
@@ -92,6 +97,27 @@ async def run_program(function: Callable[[], T]) -> T:
             result = program.switch(value)
     done: T = result
     return done
+
+
+def together(functions: Sequence[Callable[[], T]]) -> list[T | Exception]:
+    """Run synchronous functions at the same time, from a program or from anywhere else; each sees what is active here.
+
+    Returns:
+        In order, what each returned or raised. What is no ``Exception`` (Ctrl-C) is raised when none runs any more.
+    """
+    # From here, not from the loop's task: the session and the tally are active in the program's own context.
+    contexts = [contextvars.copy_context() for _ in functions]
+
+    async def every() -> list[T | BaseException]:
+        tasks = (run_program(function, context) for function, context in zip(functions, contexts, strict=True))
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    out: list[T | Exception] = []
+    for outcome in wait(every()):
+        if isinstance(outcome, BaseException) and not isinstance(outcome, Exception):
+            raise outcome
+        out.append(outcome)
+    return out
 
 
 def wait(awaitable: Awaitable[T]) -> T:

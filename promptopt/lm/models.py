@@ -19,6 +19,6 @@ def open_model(spec: ModelSpec) -> Generates | Completes:
         ConfigError: a setting is not of this provider.
     """
     if spec.provider in _WITHOUT_DEVICE and (spec.device or spec.dtype):
-        raise ConfigError(f"{spec.id}: device and dtype are settings of hf/ and st/ models. Leave them out.")
+        raise ConfigError(f"{spec.id}: device and dtype are settings of hf/, reward/ and st/ models. Leave them out.")
     made: Generates | Completes = BACKENDS.load(spec.provider)(spec)
     return made

@@ -63,8 +63,8 @@ class ModelSpec:
         price: for costs in USD.
         timeout: seconds an attempt may take.
         retries: attempts after the first one.
-        device: of a local model (``hf/``, ``st/``): ``cpu``, ``cuda``, ``cuda:1``, for ``st/`` also ``mps``; None: the
-            best there is.
+        device: of a local model (``hf/``, ``reward/``, ``st/``): ``cpu``, ``cuda``, ``cuda:1``, for ``st/`` also
+            ``mps``; None: the best there is.
         dtype: number format of a local model's weights: ``bfloat16``, ``float16`` or ``float32``; None: as
             the backend likes best.
     """

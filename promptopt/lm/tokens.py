@@ -31,22 +31,63 @@ class Tokens:
         """Whether there is a chat template: a base model has none."""
         return bool(self._tokenizer.chat_template)
 
-    def rendered(self, messages: Sequence[Message]) -> str:
-        """A conversation by the chat template, with the reply opened.
+    def rendered(self, messages: Sequence[Message], opened: bool = True) -> str:
+        """A conversation by the chat template.
+
+        Args:
+            messages: the conversation.
+            opened: whether the reply is opened, for the model to write; else the last message is the reply.
 
         Raises:
             Exception: the template's own, where it refuses these messages.
         """
         turns = [{"role": role, "content": text} for role, text in messages]
-        template = self._tokenizer.apply_chat_template
+
+        def template(turns: list[dict[str, str]]) -> str:
+            return str(self._tokenizer.apply_chat_template(turns, add_generation_prompt=opened, tokenize=False))
+
         try:
-            return str(template(turns, add_generation_prompt=True, tokenize=False))
+            return template(turns)
         except Exception:  # the template language's own, raised by the template
             # Some templates know no system role; what it says then stands at the head of the first question.
             if len(turns) < 2 or turns[0]["role"] != "system":
                 raise
             first = {"role": turns[1]["role"], "content": f"{turns[0]['content']}\n\n{turns[1]['content']}"}
-            return str(template([first, *turns[2:]], add_generation_prompt=True, tokenize=False))
+            return template([first, *turns[2:]])
+
+    def replied(self, messages: Sequence[Message], most: int) -> tuple[list[int], list[int], int]:
+        """A conversation that ends with its reply, as a model reads it that judges replies.
+
+        It is rendered by the chat template. Without one, it is a pair of texts, what was asked and the reply, where
+        the tokenizer has a separator to put between them; else lines of ``role: text``. What is too long loses tokens
+        from its beginning, so that the reply goes last; what the tokenizer itself puts around texts stays.
+
+        Args:
+            messages: at least two; the last one is the reply.
+            most: tokens that there is room for.
+
+        Returns:
+            The tokens; of each, which text of a pair it is in (empty: the tokenizer does not say); and how many were
+            left out.
+
+        Raises:
+            Exception: the template's own, where it refuses these messages.
+        """
+        *asked, (_, reply) = messages
+        given: tuple[str, ...] = (_lines(messages),)
+        if self.chats:
+            given = (self.rendered(messages, opened=False),)
+        elif self._tokenizer.sep_token_id is not None:
+            given = (asked[0][1] if len(asked) == 1 else _lines(asked), reply)
+        read = self._tokenizer(*given, add_special_tokens=not self.chats, return_special_tokens_mask=True)
+        ids, kinds = list(read["input_ids"]), list(read.get("token_type_ids", ()))
+        fixed = [bool(mark) for mark in read["special_tokens_mask"]]
+        if ids and ids[0] == self._tokenizer.bos_token_id:
+            fixed[0] = True  # which a chat template may put by itself
+        free = [i for i, stays in enumerate(fixed) if not stays]
+        gone = set(free[: max(0, len(ids) - most)])
+        kept = [i for i in range(len(ids)) if i not in gone]
+        return [ids[i] for i in kept], [kinds[i] for i in kept] if kinds else [], len(gone)
 
     def of(self, text: str) -> list[int]:
         """A text as it is: nothing before it, nothing after."""
@@ -92,3 +133,7 @@ class Tokens:
     def text(self, tokens: Sequence[int]) -> str:
         """What tokens say, without special ones."""
         return str(self._tokenizer.decode(tokens, skip_special_tokens=True))
+
+
+def _lines(messages: Sequence[Message]) -> str:
+    return "\n\n".join(f"{role}: {text}" for role, text in messages)

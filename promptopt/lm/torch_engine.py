@@ -8,6 +8,8 @@ Two ways to read a batch, each where it is the faster:
   attends to its own path alone, by the mask, and stands at its own depth, by its position. What is carried from run to
   run are the keys and values of the path to the next node, so that memory does not grow with the number of sequences.
 
+``Classifier`` reads rows with one number or a few as the outcome, each from its beginning to its end.
+
 Numbers. Weights and passes are in the number format asked for; probabilities are taken in float32 from the logits of
 the positions that are asked for, and no other logits are computed. Those of the targets have float32 digits in every
 format, so that labels do not tie. Sums round differently in another batch: in float32
@@ -48,6 +50,7 @@ _LEAST_RUN = 16
 _SOME_WORDS = 4096
 _SHARE_OF_ATTENTION = 0.15
 _LOGITS_AT_ONCE = 256
+_NO_LIMIT = 10**7  # what tokenizers give as their limit when they have none
 
 
 class MemoryFullError(Exception):
@@ -632,20 +635,117 @@ class Engine:
             cache.update(keys.expand(size, -1, -1, -1), values.expand(size, -1, -1, -1), number)
         return cache
 
-    @contextlib.contextmanager
-    def _watched(self) -> Iterator[None]:
-        """Without gradients; whatever says that memory ran out is a ``MemoryFullError``."""
-        try:
-            with self._torch.inference_mode():
-                yield
-        except (RuntimeError, MemoryError) as error:
-            if not _says_memory_is_full(error, self._torch):
-                raise
-            # The frames it passed through hold tensors that the next, smaller try needs the room of.
-            traceback.clear_frames(error.__traceback__)
-            if self.device.type == "cuda":
-                self._torch.cuda.empty_cache()
-            raise MemoryFullError(str(error).strip().partition("\n")[0]) from None
+    def _watched(self) -> contextlib.AbstractContextManager[None]:
+        return _watched(self._torch, self.device)
+
+
+class Classifier:
+    """A sequence classifier on one device: tokens in, logits out. Reward models are such.
+
+    Rows are read together, padded on the right. A row's logits are those that transformers gives for it alone, but for
+    rounding: a model of which that is not so, tried on a few rows of random tokens, reads each row by itself. The last
+    layer works in float32 in every number format, so that close answers do not tie.
+
+    Args:
+        path: a folder as save_pretrained writes it.
+        device: ``cpu``, ``cuda`` or ``cuda:1``; None: the first GPU, else the CPU.
+        dtype: one of ``DTYPES``.
+
+    Raises:
+        ModelUnavailableError: transformers cannot load it, or its last layer was never trained.
+    """
+
+    def __init__(self, path: Path, device: str | None = None, dtype: str = DTYPES[0]) -> None:
+        import torch
+
+        self._torch = torch
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        if dtype == "float16" and self.device.type == "cpu":
+            raise ConfigError("float16 is for GPUs, and there is none. On a CPU take bfloat16 or float32.")
+        tokenizer, model = _read_classifier(path, getattr(torch, dtype))
+        self.tokens = Tokens(tokenizer)
+        self._model = model.to(self.device).eval()  # torch's word for: no dropout
+        self._config = model.config.get_text_config()
+        self._config.use_cache = False  # nothing is written after what is read
+        self.labels = tuple(str(model.config.id2label.get(i, i)) for i in range(model.config.num_labels))
+        self.longest = _longest(model, tokenizer)
+        self._words = int(model.get_input_embeddings().weight.shape[0])
+        pad = self._config.pad_token_id
+        self._pad = pad if pad is not None and 0 <= pad < self._words else None
+        self._sharpen_head()
+        self._pads = self._tried()
+
+    def logits(self, rows: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Floats:
+        """(n, labels) float32.
+
+        Args:
+            rows: n of them: tokens, none empty, at most ``longest``; and of each token, which of two texts it is in,
+                empty where the model does not ask.
+
+        Raises:
+            MemoryFullError: the batch is too large.
+        """
+        with _watched(self._torch, self.device):
+            if self._pads:
+                return self._read_rows(rows)
+            return np.concatenate([self._read_rows([row]) for row in rows])
+
+    def _read_rows(self, rows: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Floats:
+        torch = self._torch
+        width = max(len(ids) for ids, _ in rows)
+        pad = self._pad
+        if pad is None:
+            # Where there is none, the model takes the last place; any token that no row has stands for "nothing here".
+            used = {token for ids, _ in rows for token in ids}
+            pad = next((token for token in range(self._words) if token not in used), None)
+            if pad is None and len(rows) > 1:
+                return np.concatenate([self._read_rows([row]) for row in rows])
+            self._config.pad_token_id = pad if len(rows) > 1 else None
+        ids = torch.tensor([[*ids, *[pad] * (width - len(ids))] for ids, _ in rows], device=self.device)
+        mask = torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids, _ in rows], device=self.device)
+        more: dict[str, Any] = {}
+        if all(kinds for _, kinds in rows):
+            padded = [[*kinds, *[0] * (width - len(kinds))] for _, kinds in rows]
+            more["token_type_ids"] = torch.tensor(padded, device=self.device)
+        logits: Floats = self._model(input_ids=ids, attention_mask=mask, **more).logits.float().cpu().numpy()
+        return logits
+
+    def _sharpen_head(self) -> None:
+        for name in ("score", "classifier"):
+            head = getattr(self._model, name, None)
+            if isinstance(head, self._torch.nn.Module):
+                head.float()
+                head.register_forward_pre_hook(lambda _, given: tuple(value.float() for value in given))
+
+    def _tried(self) -> bool:
+        """Whether padded rows read as each does alone."""
+        rng = np.random.default_rng(0)
+        some = [rng.integers(0, self._words, min(many, self.longest)) for many in (9, 2, 5, 7)]
+        rows = [([int(token) for token in ids if token != self._pad] or [0], ()) for ids in some]
+        rounding = 1e-3 if self._model.dtype == self._torch.float32 else 0.05
+        with self._torch.inference_mode():
+            alone = np.concatenate([self._read_rows([row]) for row in rows])
+            try:
+                padded = self._read_rows(rows)
+            except Exception:  # a foreign model's own way to say that it reads one row at a time
+                return False
+        return bool((np.abs(padded - alone) <= rounding * (1 + np.abs(alone))).all())
+
+
+@contextlib.contextmanager
+def _watched(torch: Any, device: Any) -> Iterator[None]:
+    """Without gradients; whatever says that memory ran out is a ``MemoryFullError``."""
+    try:
+        with torch.inference_mode():
+            yield
+    except (RuntimeError, MemoryError) as error:
+        if not _says_memory_is_full(error, torch):
+            raise
+        # The frames it passed through hold tensors that the next, smaller try needs the room of.
+        traceback.clear_frames(error.__traceback__)
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        raise MemoryFullError(str(error).strip().partition("\n")[0]) from None
 
 
 def _says_memory_is_full(error: BaseException, torch: Any) -> bool:
@@ -670,14 +770,18 @@ def _windows(config: Any) -> dict[str, int | None]:
     return {kind: sizes[kind] for kind in sorted(set(kinds))}
 
 
-def _loaded(path: Path, dtype: Any, converted: Converted | None) -> tuple[Any, Any]:
-    """The tokenizer and the model of a path; a GGUF file by way of its quick form, made where there is none."""
+def _quiet() -> None:
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    _silence_gguf()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def _loaded(path: Path, dtype: Any, converted: Converted | None) -> tuple[Any, Any]:
+    """The tokenizer and the model of a path; a GGUF file by way of its quick form, made where there is none."""
+    _quiet()
+    _silence_gguf()
     if path.is_dir():
         return _read(path, path, dtype)
     if converted is not None and converted.whole:
@@ -721,6 +825,44 @@ def _read(folder: Path, path: Path, dtype: Any, gguf_file: str | None = None) ->
             "as save_pretrained writes it (safetensors), or a GGUF file."
         ) from error
     return tokenizer, model
+
+
+def _read_classifier(folder: Path, dtype: Any) -> tuple[Any, Any]:
+    import transformers
+
+    _quiet()
+    # As for a model that writes: no code of theirs, asked for or not, and no pickles.
+    safe: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder, **safe)
+        made: Any = transformers.AutoModelForSequenceClassification.from_pretrained(
+            folder, **safe, dtype=dtype, use_safetensors=True, output_loading_info=True
+        )
+    except Exception as error:  # whatever a foreign file makes them raise
+        raise ModelUnavailableError(
+            f"transformers cannot load {folder}: {type(error).__name__}: {error}. Expected a sequence classifier as "
+            "save_pretrained writes it (safetensors), without code of its own."
+        ) from error
+    model, told = made
+    untrained = sorted(told["missing_keys"])
+    if untrained:
+        # transformers would draw them at random, and any score would come out.
+        raise ModelUnavailableError(
+            f"{folder} is no sequence classifier: its files have no weights for {', '.join(untrained[:3])}. Expected a "
+            "reward model, trained with its last layer (…ForSequenceClassification)."
+        )
+    return tokenizer, model
+
+
+def _longest(model: Any, tokenizer: Any) -> int:
+    """Most tokens that a model reads."""
+    config = model.config.get_text_config()
+    limits = [int(getattr(config, "max_position_embeddings", 0) or 0), int(tokenizer.model_max_length or 0)]
+    for name, module in model.named_modules():
+        # RoBERTa and its kin number places from the padding token's on, so that their table has more rows than places.
+        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+            limits.append(module.num_embeddings - module.padding_idx - 1)
+    return min((limit for limit in limits if 0 < limit < _NO_LIMIT), default=4096)
 
 
 def _silence_gguf() -> None:

@@ -13,6 +13,10 @@ METRICS = Registry(
         "set_match": "promptopt.metrics.overlap:SetMatch",
         "json_match": "promptopt.metrics.overlap:JsonMatch",
         "judge": "promptopt.metrics.judge:Judge",
+        "pairwise_judge": "promptopt.metrics.pairwise:PairwiseJudge",
+        "reward_model": "promptopt.metrics.reward:RewardModel",
+        "constraints": "promptopt.metrics.constraints:Constraints",
+        "length_controlled": "promptopt.metrics.length:LengthControlled",
     },
     "promptopt.metrics",
 )

@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 from promptopt.errors import CallError
 from promptopt.metrics.base import RIGHT, accepted, as_text, compared, difference, short
@@ -158,6 +158,9 @@ class ExactMatch:
         1.0
     """
 
+    needs_target: ClassVar[bool] = True
+    """An example without a target cannot be judged."""
+
     ignore_case: bool = True
     ignore_punctuation: bool = True
     ignore_articles: bool = False
@@ -192,6 +195,9 @@ class Contains:
         1.0
     """
 
+    needs_target: ClassVar[bool] = True
+    """An example without a target cannot be judged."""
+
     ignore_case: bool = True
     whole_words: bool = True
     field: str | None = None
@@ -221,11 +227,12 @@ def _spellings(target: Any) -> tuple[str, ...]:
 
 
 def _within(wanted: str, text: str) -> bool:
-    return bool(wanted) and wanted in text and _as_words(wanted).search(text) is not None
+    return bool(wanted) and wanted in text and as_words(wanted).search(text) is not None
 
 
 @lru_cache(maxsize=4096)
-def _as_words(wanted: str, flags: int = 0) -> re.Pattern[str]:
+def as_words(wanted: str, flags: int = 0) -> re.Pattern[str]:
+    """Finds a text where it is not part of a longer word or number; it is taken literally, whatever is in it."""
     before = after = ""
     if _needs_edge(wanted[0]):
         before = r"(?<!\w)"
@@ -260,6 +267,9 @@ class MultipleChoice:
         >>> [metric(Example("1", {}, "B"), Prediction({"answer": a})).value for a in ("b", "(B) Paris", "A or B")]
         [1.0, 1.0, 0.0]
     """
+
+    needs_target: ClassVar[bool] = True
+    """An example without a target cannot be judged."""
 
     choices: tuple[str, ...] = ()
     choices_field: str | None = None
@@ -342,7 +352,7 @@ def _named(text: str, options: tuple[tuple[str, str], ...]) -> set[int]:
     for i in sorted(range(len(options)), key=lambda i: -len(options[i][1])):
         wanted = unicodedata.normalize("NFKC", options[i][1]).strip()
         if len(wanted) > 1:
-            text, count = _as_words(wanted, re.IGNORECASE).subn(" ", text)
+            text, count = as_words(wanted, re.IGNORECASE).subn(" ", text)
             if count:
                 named.add(i)
     for i, (label, _) in enumerate(options):

@@ -72,7 +72,7 @@ class Judge:
     def request(self, example: Example, prediction: Prediction) -> Request:
         """What the judge is asked: the rubric first, the same for every example; then the material."""
         low, high = self.scale
-        told = _template("judge_reason" if self.reason else "judge").format(
+        told = template("judge_reason" if self.reason else "judge").format(
             rubric=self.rubric.strip(), low=low, high=high
         )
         material: dict[str, Any] = {"asked": dict(example.inputs)}
@@ -137,6 +137,7 @@ def _grade(text: str, low: int, high: int) -> int | None:
 
 
 @lru_cache(maxsize=8)
-def _template(name: str) -> str:
+def template(name: str) -> str:
+    """What judges are told, by name."""
     folder = importlib.resources.files("promptopt.metrics") / "templates"
     return (folder / f"{name}.txt").read_text(encoding="utf-8").strip()

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from promptopt.errors import CallError, ConfigError
 from promptopt.metrics.base import RIGHT, accepted, as_text, compared, difference, short
@@ -100,6 +100,9 @@ class Numeric:
         >>> Numeric()(Example("1", {}, 1200), Prediction({"answer": "3 × 400 = $1,200.00"})).value
         1.0
     """
+
+    needs_target: ClassVar[bool] = True
+    """An example without a target cannot be judged."""
 
     take: Literal["last", "first"] = "last"
     absolute: float = 0.0

@@ -9,7 +9,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from promptopt.errors import CallError, ConfigError
 from promptopt.metrics.base import RIGHT, accepted, as_text, compared, difference, short
@@ -35,6 +35,9 @@ class TokenF1:
         >>> TokenF1()(Example("1", {}, "the black cat"), Prediction({"answer": "A black dog."})).value
         0.5
     """
+
+    needs_target: ClassVar[bool] = True
+    """An example without a target cannot be judged."""
 
     field: str | None = None
 
@@ -76,6 +79,9 @@ class SetMatch:
         >>> SetMatch()(Example("1", {}, ["red", "blue"]), Prediction({"answer": "Blue, red"})).value
         1.0
     """
+
+    needs_target: ClassVar[bool] = True
+    """An example without a target cannot be judged."""
 
     score: Literal["f1", "exact"] = "f1"
     ignore_case: bool = True
@@ -156,6 +162,9 @@ class JsonMatch:
         >>> JsonMatch()(Example("1", {}, {"a": 1, "b": "x"}), Prediction({"answer": 'So: {"b": "y", "a": 1}'}))
         Score(value=0.5, feedback="wrong fields: b (expected 'x', got 'y')")
     """
+
+    needs_target: ClassVar[bool] = True
+    """An example without a target cannot be judged."""
 
     extra_fields: Literal["wrong", "ignore"] = "wrong"
     ignore_case: bool = True

@@ -40,8 +40,10 @@ if TYPE_CHECKING:
     from promptopt.metrics.base import Metric
     from promptopt.program.module import Module
 
-ROLES = ("task", "proposer", "judge", "teacher", "embedder")
+ROLES = ("task", "proposer", "judge", "teacher", "reward", "embedder")
 """Roles that promptopt itself calls; programs may have more."""
+
+_WRITING = ("task", "proposer", "judge", "teacher")
 
 _PATH_OF_A_MODEL = re.compile(r"\.{1,2}/.*|.*\.gguf")
 _SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL", re.IGNORECASE)
@@ -216,7 +218,8 @@ def _draft(path: Path, overrides: Mapping[str, Any], allow_code: bool, boundary:
         with problems.collect(node.where(("models", role))):
             models[role] = _model(entry, folder, node, role)
     with problems.collect(node.where(("models",))):
-        _check_roles(checked.models, program, node, problems)
+        _check_roles(checked.models, program, metric, node, problems)
+        _check_needs(models, metric, node, problems)
     train = _sources(checked.data.train, folder, node, "train")
     test = _sources(checked.data.test, folder, node, "test")
     for source, place in (*train, *test):
@@ -486,6 +489,9 @@ def _metric(file: schema.TaskFile, node: Node, folder: Path, allow_code: bool) -
         raise UnknownNameError("metric", name, METRICS, place)
     cls = METRICS.load(name)
     settings = _with_rubric(settings, folder, places)
+    if isinstance(settings.get("metric"), Mapping):  # of a metric around another
+        inner = _with_rubric(settings["metric"], folder, {"rubric": places.get("metric", place)})
+        settings = {**settings, "metric": inner}
     metric = check_settings(cls, settings, place, places)
     if is_dataclass(metric) and not isinstance(metric, type):
         digest["settings"] = asdict(metric)
@@ -572,8 +578,10 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _check_roles(models: Mapping[str, Any], program: Module | None, node: Node, problems: Problems) -> None:
-    known = {*ROLES, *(_roles(program) if program is not None else ())}
+def _check_roles(
+    models: Mapping[str, Any], program: Module | None, metric: object, node: Node, problems: Problems
+) -> None:
+    known = {*ROLES, *(_roles(program) if program is not None else ()), *getattr(metric, "needs", ())}
     unknown = [role for role in models if role not in known]
     for role in unknown:
         problems.add(f"Unknown role {quote(role)}.{did_you_mean(role, known)}", node.where(("models", role)))
@@ -581,6 +589,24 @@ def _check_roles(models: Mapping[str, Any], program: Module | None, node: Node, 
         problems.add(
             "The model of the program is missing. Add it: models: {task: provider/name}", node.where(("models",))
         )
+
+
+def _check_needs(models: Mapping[str, ModelSpec], metric: object, node: Node, problems: Problems) -> None:
+    """Whether the metric has the models that nothing else can stand in for, and only models that write are to write."""
+    for role in getattr(metric, "needs", ()):
+        if role not in models:
+            like = "reward/<org/name of the hub, or folder>" if role == "reward" else "provider/name"
+            problems.add(
+                f"The metric asks the model of the role {role}, which is missing. Add it: models: {{{role}: {like}}}",
+                node.where(("models",)),
+            )
+    for role, model in models.items():
+        if model.provider == "reward" and role in _WRITING:
+            problems.add(
+                f"Expected a model that writes as models.{role}, got {quote(model.id)}, which only judges. "
+                "Name it as models.reward.",
+                node.where(("models", role)),
+            )
 
 
 def _roles(program: Module) -> Iterable[str]:

@@ -225,7 +225,8 @@ class GenerateFile(_Keys):
     max_tokens: Count = Field(default=256, description="Most tokens to write.")
     stop: list[StopText] = Field(default_factory=list, description="Texts that end the reply.")
     extra: Annotated[dict[str, Any], BeforeValidator(_no_secrets)] = Field(
-        default_factory=dict, description="Sent to the server as it is, e.g. {top_p: 0.9}."
+        default_factory=dict,
+        description="Sent to the server as it is, e.g. {top_p: 0.9}; of a reward model: label, max_length.",
     )
 
 
@@ -260,11 +261,11 @@ class ModelFile(_Keys):
     retries: Natural = Field(default=5, description="Attempts after the first one.")
     device: Annotated[str, BeforeValidator(_a_device)] | None = Field(
         default=None,
-        description="Of a local model (hf/, st/): cpu, cuda or cuda:1; for st/ also mps. Default: the best there is.",
+        description="Of a local model (hf/, reward/, st/): cpu, cuda or cuda:1; for st/ also mps. Default: the best.",
         json_schema_extra={"pattern": _DEVICE},
     )
     dtype: Literal["bfloat16", "float16", "float32"] | None = Field(
-        default=None, description="Number format of a local model's weights (hf/). Default: bfloat16."
+        default=None, description="Number format of a local model's weights (hf/, reward/). Default: bfloat16."
     )
 
 
@@ -321,6 +322,11 @@ class GuardsFile(_Keys):
     growth: Annotated[float, Field(ge=0)] = Field(
         default=0.0, description="Most times the default's length, above 400 characters. 0: off."
     )
+    steering: bool = Field(
+        default=True,
+        description='Whether texts that speak to a model ("ignore the above", marks of a chat, links) are dropped, and '
+        "those that take words over from rows or answers that do.",
+    )
 
 
 class TaskFile(_Keys):
@@ -338,7 +344,7 @@ class TaskFile(_Keys):
         default="exact_match", description="A name, {name: …, settings}, or path.py:name."
     )
     models: Annotated[dict[Text, Model], Field(min_length=1)] = Field(
-        description="By role: task (needed), proposer, judge, teacher, embedder, and roles of your own program."
+        description="By role: task (needed), proposer, judge, reward, teacher, embedder, and roles of your own program."
     )
     optimizer: Annotated[
         Annotated[Text, Tag(_TEXT)] | Annotated[OptimizerFile, Tag(_MAPPING)], Discriminator(_form)

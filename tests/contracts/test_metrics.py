@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from promptopt.lm.base import Request
+from promptopt.lm.base import Completion, Request
 from promptopt.lm.calls import Session
 from promptopt.lm.scripted import ScriptedLM
 from promptopt.metrics import METRICS
@@ -26,11 +26,34 @@ CASES: dict[str, Case] = {
     "set_match": ({}, ["red", "blue"], "Blue, red", "red, green", ["one", "two"]),
     "json_match": ({}, {"a": 1, "b": "x"}, 'Here: {"b": "X", "a": 1}', '{"a": 1, "b": "y"}', {"c": 3}),
     "judge": ({"rubric": "The answer is polite."}, None, "Good day to you!", "Go away!", None),
+    "pairwise_judge": ({"rubric": "The answer is polite."}, "Hello.", "Good day to you!", "Go away!", None),
+    "reward_model": ({"scale": 2.0}, None, "Good day to you!", "Go away!", None),
+    "constraints": (
+        {"rules": ({"kind": "words", "at_least": 3}, {"kind": "lacks", "texts": ["away"]})},
+        None,
+        "Good day to you!",
+        "Go away!",
+        None,
+    ),
+    "length_controlled": ({"metric": "contains", "at_most": {"words": 4}}, "Paris", "It is Paris.", "Rome?", "London"),
 }
 
 
 def graded(request: Request) -> str:
-    return "5" if "Good day" in request.messages[-1][1] else "Score: 2/5"
+    said = request.messages[-1][1]
+    if '"B": ' in said:  # two answers to be compared: the polite one, else "Hello."
+        polite = "Good day" if "Good day" in said else '"Hello."'
+        return "A" if polite in said[: said.index('"B": ')] else "B"
+    return "5" if "Good day" in said else "Score: 2/5"
+
+
+def rewarded(request: Request) -> Completion:
+    logit = 100.0 if "Good day" in request.messages[-1][1] else -3.0
+    return Completion(str(logit), scores=(logit,))
+
+
+def models() -> Session:
+    return Session({"judge": ScriptedLM(graded), "reward": ScriptedLM(rewarded)})
 
 
 def contract(name: str) -> type[MetricContract]:
@@ -46,7 +69,7 @@ def contract(name: str) -> type[MetricContract]:
             return METRICS.load(name)(**settings)
 
         def models(self) -> AbstractContextManager[Any]:
-            return Session({"judge": ScriptedLM(graded)})
+            return models()
 
     Contract.__name__ = Contract.__qualname__ = "Test" + name.title().replace("_", "")
     return Contract
@@ -69,7 +92,7 @@ def test_a_named_metric_is_a_frozen_value_and_compares_the_field_it_is_told(name
     with pytest.raises(dataclasses.FrozenInstanceError):
         metric.field = "other"
     first = build(**settings, field="first")
-    with Session({"judge": ScriptedLM(graded)}):
+    with models():
         score = first(Example("1", {}, target), Prediction({"first": good, "last": bad}))
     assert score.value == 1.0
 

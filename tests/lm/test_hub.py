@@ -17,6 +17,7 @@ from promptopt.lm.base import Completion, Request
 from promptopt.lm.hf import HFBackend
 from promptopt.lm.hub import find, is_hub_name
 from promptopt.lm.llamacpp import LlamaCppBackend
+from promptopt.lm.reward import RewardBackend
 from promptopt.lm.spec import ModelSpec
 from promptopt.lm.store import Store
 
@@ -280,6 +281,30 @@ def test_a_model_of_the_hub_answers(hub, tmp_path, tiny):
     assert answer.text
     assert model.digest == HFBackend(ModelSpec("hf/org/tiny", dtype="float32"), store).digest
     model.close()
+
+
+@pytest.mark.model
+def test_a_reward_model_of_the_hub_judges(hub, tmp_path, tiny):
+    from transformers import AutoModelForSequenceClassification
+
+    folder = tmp_path / "reward"
+    shutil.copytree(tiny(), folder)
+    AutoModelForSequenceClassification.from_pretrained(tiny(), num_labels=1).save_pretrained(folder)
+    hub.files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    store = Store(tmp_path / "models")
+    spec = ModelSpec("reward/org/tiny@v1", dtype="float32")
+    model = RewardBackend(spec, store)
+    request = Request((("user", "w1 w2"), ("assistant", "w3")))
+    (answer,) = model.generate([request])
+    assert answer == RewardBackend(ModelSpec(f"reward/{folder}", dtype="float32"), store).generate([request])[0]
+    assert model.digest == RewardBackend(spec, store).digest
+    assert RewardBackend(ModelSpec("reward/org/tiny", dtype="float32"), store).digest == model.digest
+    with pytest.raises(ModelUnavailableError, match="Cannot find out what reward/org/gone is on the hub"):
+        RewardBackend(ModelSpec("reward/org/gone"), store)
+    hub.files = {path.name: path.read_bytes() for path in tiny().iterdir()}
+    writes = RewardBackend(spec, Store(tmp_path / "others"))
+    with pytest.raises(ModelUnavailableError, match="is no sequence classifier"):
+        writes.generate([request])
 
 
 def test_the_command_line_lists_and_forgets(hub, tmp_path, monkeypatch):

@@ -147,4 +147,6 @@ def test_the_templates_are_packaged() -> None:
     assert sorted(file.name for file in folder.iterdir() if file.name.endswith(".txt")) == [
         "judge.txt",
         "judge_reason.txt",
+        "pairwise.txt",
+        "pairwise_reason.txt",
     ]
