@@ -31,6 +31,7 @@ from words import (
     WEEKDAYS,
 )
 from world import CLAIMED, questions, values, world
+from writing import rows as constrained_rows
 
 Row = dict[str, Any]
 HERE = Path(__file__).resolve().parent
@@ -346,12 +347,16 @@ def spellings_of_days(n: int) -> list[str]:
     return out
 
 
+def constrained(rng: random.Random) -> Iterable[Row]:
+    yield from constrained_rows(rng)
+
+
 TASKS: dict[str, Callable[[random.Random], Iterable[Row]]] = {
     make.__name__: make
     for make in (
         plural, past_tense, number_words, second_letter, title_case, units, antonyms, larger_animal,
         older_invention, sentiment, ticket_routing, word_problems, extract_order, find_fruit,
-        two_hop, verify_claim, revise, triage,
+        two_hop, verify_claim, revise, triage, constrained,
     )
 }  # fmt: skip
 BESIDE: dict[str, dict[str, Callable[[], list[Row]]]] = {"two_hop": {"corpus.jsonl": corpus}}

@@ -1,12 +1,15 @@
-"""Bandits with real models: exemplars out of pools with wrong labels, and instructions, at equal calls.
+"""Optimizers with real models at equal calls: exemplars out of pools with wrong labels, instructions, search in words.
 
     python tests/benchmarks/bench_live.py exemplars [--wrong 0 .5 .9] [--seeds 3] [--calls 500] [--out live.jsonl]
     python tests/benchmarks/bench_live.py instructions [--seeds 3] [--calls 500] [--out live.jsonl]
+    python tests/benchmarks/bench_live.py words [--seeds 3] [--calls 500] [--out live.jsonl]
 
 ``exemplars``     ease, evo and random tuples of five out of a pool of demos, of which a share has the target of another
                   demo instead of its own. What is shown: test accuracy of what each returned, and how many of the five
                   are wrong.
 ``instructions``  instinct (soft prompts of the proposer), opro and ape, without exemplars.
+``words``         tpo, protegi, directional, reflective, abo, textgrad, opro and the mixture of operators, without
+                  exemplars; and what share of the replies asked for came to be tried.
 
 Each has the same examples, the same models and the same budget of calls, the proposer's among them; each is confirmed
 and judged by the engine in the same way; ``winner`` is what it found best, recommended or not. An arm that is in
@@ -27,13 +30,21 @@ import promptopt_tasks
 from promptopt import Limits, api
 from promptopt.lm.models import open_model
 from promptopt.lm.spec import ModelSpec
+from promptopt.optimizers.abo import Abo
 from promptopt.optimizers.ape import Ape
+from promptopt.optimizers.directional import Directional
 from promptopt.optimizers.ease import Ease
 from promptopt.optimizers.evo import Evo
 from promptopt.optimizers.instinct import Instinct
 from promptopt.optimizers.model_based import ModelBased
+from promptopt.optimizers.operator import OperatorMix
 from promptopt.optimizers.opro import Opro
+from promptopt.optimizers.protegi import Protegi
+from promptopt.optimizers.reflective import Reflective
+from promptopt.optimizers.textgrad import Textgrad
+from promptopt.optimizers.tpo import Tpo
 from promptopt.propose.soft_prompt import SoftSettings
+from promptopt.search.run import read_notes
 from promptopt.seeds import Seeds
 from promptopt.task.dataset import DemoSplit
 from promptopt.task.load import load_task
@@ -74,7 +85,20 @@ def instructions(options):
     }
 
 
-ARMS = {"exemplars": exemplars, "instructions": instructions}
+def words(_):
+    return {
+        "tpo": Tpo(steps=40),
+        "protegi": Protegi(steps=40),
+        "directional": Directional(steps=40),
+        "reflective": Reflective(steps=40),
+        "abo": Abo(steps=40),
+        "textgrad": Textgrad(steps=40),
+        "opro": Opro(steps=40, per_step=4, exemplars=3),
+        "operator": OperatorMix(steps=40),
+    }
+
+
+ARMS = {"exemplars": exemplars, "instructions": instructions, "words": words}
 
 
 def main():
@@ -83,6 +107,7 @@ def main():
     parser.add_argument("--tasks", nargs="+", default=TASKS)
     parser.add_argument("--arms", nargs="+")
     parser.add_argument("--wrong", nargs="+", type=float, default=[0.0, 0.5, 0.9])
+    parser.add_argument("--show", action="store_true", help="what was found, in full")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--calls", type=int, default=500)
     parser.add_argument("--domain", type=int, default=400, help="soft prompts")
@@ -99,7 +124,7 @@ def main():
         for name in options.tasks:
             for wrong in wrongs:
                 for arm in options.arms or arms:
-                    key = f"{options.what} {name} {wrong} {arm} {seed} {options.calls} {options.task_model}"
+                    key = key_of(options, name, wrong, arm, seed)
                     if key not in done:
                         done[key] = {"key": key, **played(name, seed, wrong, arms[arm], models, options)}
                         if options.out:
@@ -108,7 +133,10 @@ def main():
                     row = done[key]
                     said = f"{name:16} {wrong:3.0%} wrong, seed {seed}: {arm:9} default {row['default']:.3f} winner "
                     said += f"{row['winner']:.3f} {row['verdict']:17} wrong shown {row['shown_wrong']}, "
+                    said += f"{row['candidates']} tried, {100 * (row.get('wasted') or 0):.0f} % wasted, "
                     print(f"{said}{row['calls']} calls, {row['seconds']:.0f} s", flush=True)
+                    if options.show:
+                        print(f"    {row['text']!r} {row.get('dropped')}", flush=True)
     tables(options, list(options.arms or arms), wrongs, done)
 
 
@@ -116,9 +144,10 @@ class Models:
     """Open models by role; the proposer is opened only where it is needed."""
 
     def __init__(self, options):
-        ids = {"task": options.task_model, "embedder": options.embedder}
-        if options.what == "instructions":
-            ids["proposer"] = options.proposer
+        ids = {"task": options.task_model}
+        ids["embedder" if options.what == "exemplars" else "proposer"] = (
+            options.embedder if options.what == "exemplars" else options.proposer
+        )
         self.ids = ids
         opened = {name: open_model(ModelSpec(name)) for name in set(ids.values())}
         # Shared: what one arm has asked another need not wait for. Budgets count it all the same.
@@ -131,7 +160,7 @@ def load(name, seed, wrong, models, options):
     """The task, with a share of its demos' targets wrong; ids of those."""
     spec = {f"models.{role}": {"id": name} for role, name in models.ids.items()}
     splits = {"splits.demos": DEMOS, "splits.search": SEARCH, "splits.confirm": CONFIRM, "splits.test": TEST}
-    if options.what == "instructions":
+    if options.what != "exemplars":
         splits["splits.demos"] = 20
     task = load_task(promptopt_tasks.path(name), overrides={"seed": seed, "cache": models.cache, **splits, **spec})
     demos, rng = list(task.splits.demos.examples), Seeds(seed).rng("wrong labels", name)
@@ -153,6 +182,7 @@ def played(name, seed, wrong, optimizer, models, options):
         result = api.optimize(
             searched, optimizer=optimizer, budget=Limits(calls=options.calls), out=folder, backends=models.backends
         )
+        lost = wasted(folder, result)
         seconds = time.monotonic() - began
         scores = [
             api.evaluate(task, candidate, split="test", budget=Limits(), backends=models.backends).trial.mean
@@ -167,9 +197,27 @@ def played(name, seed, wrong, optimizer, models, options):
         "shown_wrong": sum(source in bad for source in shown),
         "text": next((v for v in result.winner.values.values() if isinstance(v, str)), ""),
         "candidates": result.candidates,
+        "wasted": lost,
+        "dropped": dict(result.dropped),
         "calls": sum(usage.calls for usage in result.charged.values()),
         "seconds": round(seconds, 1),
     }
+
+
+def key_of(options, task, wrong, arm, seed):
+    proposer = "" if options.what == "exemplars" else f" {options.proposer}"
+    return f"{options.what} {task} {wrong} {arm} {seed} {options.calls} {options.task_model}{proposer}"
+
+
+def wasted(folder, result):
+    """Share of the proposals asked for that were never tried; None where nothing was asked for."""
+    notes = [note for note in read_notes(Path(folder)) if note["kind"] == "proposals"]
+    if notes:
+        made, kept = sum(note["proposed"] + note["unusable"] for note in notes), sum(note["kept"] for note in notes)
+    else:
+        kept = result.candidates
+        made = kept + sum(result.dropped.values())
+    return round(1 - kept / made, 3) if made else None
 
 
 def read(path):
@@ -181,8 +229,7 @@ def read(path):
 
 def tables(options, arms, wrongs, done):
     def rows(task, wrong, arm):
-        keys = [f"{options.what} {task} {wrong} {arm} {s} {options.calls} {options.task_model}" for s in options.seeds]
-        return [done[key] for key in keys]
+        return [done[key_of(options, task, wrong, arm, seed)] for seed in options.seeds]
 
     def figures(values):
         return "   ".join(f"{arm} {value:5.1f}" for arm, value in zip(arms, values, strict=True))
