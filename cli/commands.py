@@ -15,6 +15,7 @@ from . import (
     models,
     optimize,
     plan,
+    refine,
     render,
     schema,
     serve,
@@ -34,6 +35,7 @@ class Command:
 
 COMMANDS = (
     Command("optimize", "Find a better prompt for a task; resume when it was begun before.", optimize.optimize),
+    Command("refine", "Better answers to prompts: sampled, judged, criticised and revised.", refine.refine),
     Command("evaluate", "Score a program as it is, or a saved candidate.", evaluate.evaluate),
     Command("validate", "Check task files: no call, no network.", validate.validate),
     Command("plan", "What a run would cost and could show, before spending.", plan.plan),

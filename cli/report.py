@@ -52,7 +52,7 @@ def best_sentence(result: Mapping[str, Any]) -> str:
 
 
 def print_result(result: Mapping[str, Any], about: Mapping[str, Any], thoughts: Thoughts | None = None) -> None:
-    """The whole report on standard output; ``thoughts``: of an optimizer that has a model of scores."""
+    """The whole report on standard output; ``thoughts``: what the optimizer said as it went."""
     out = console()
     out.print()
     out.print(Text(verdict_sentence(result), _WORDS[result["verdict"]][1]))
@@ -120,6 +120,14 @@ def _facts(result: Mapping[str, Any], about: Mapping[str, Any]) -> Iterator[tupl
 
 def _thought(thoughts: Thoughts | None) -> Iterator[tuple[str, str]]:
     if thoughts is None:
+        return
+    for name, sums in thoughts.proposals.items():
+        told = (
+            f"{_count(sums['rounds'], 'round')}, {sums['asked']:,} replies asked for, {sums['unusable']:,} unusable; "
+        )
+        told += f"{sums['kept']:,} of {_count(sums['proposed'], 'proposal')} tried; {sums['tokens']:,} tokens"
+        yield f"by {safe(name)}", told
+    if not thoughts.surrogate:
         return
     domain = f", over {safe(thoughts.domain)}" if thoughts.domain else ""
     yield "searched by", f"{safe(thoughts.surrogate)}{domain}, {_count(thoughts.rounds, 'round')}"

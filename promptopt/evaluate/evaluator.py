@@ -8,7 +8,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from promptopt.errors import (
     BudgetExhaustedError,
@@ -35,6 +35,15 @@ class Program(Protocol):
 
     def bind(self, candidate: Candidate) -> Callable[..., Prediction]:
         """The program with the candidate's values in it."""
+        ...
+
+
+@runtime_checkable
+class OnExamples(Protocol):
+    """A program that may look at the whole example, and not at its inputs alone: one that judges its own answers."""
+
+    def on_example(self, example: Example) -> Prediction:
+        """What it answers."""
         ...
 
 
@@ -250,7 +259,7 @@ class Evaluator:
         failure: Failure | None = None
         with Tally() as tally, self._recording() as steps:
             try:
-                prediction = job.bound(**job.example.inputs)
+                prediction = _called(job.bound, job.example)
                 judgement = judged(self._metric, job.example, prediction)
                 output, score, feedback = prediction.outputs, judgement.value, judgement.feedback
             except CallError as error:
@@ -277,6 +286,10 @@ class Evaluator:
                 f"lately: {cell.failure.kind}: {cell.failure.message} Nothing is lost; run the same command again "
                 "when the model answers (or raise `failures.stop_at`)."
             )
+
+
+def _called(bound: Callable[..., Prediction], example: Example) -> Prediction:
+    return bound.on_example(example) if isinstance(bound, OnExamples) else bound(**example.inputs)
 
 
 def _step(step: trace.Step) -> dict[str, Any]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from promptopt.search.run import read_json, read_notes, read_trials
 # Not "saved" and "dropped": runs of earlier versions have none.
 _OF_A_RESULT = (set(Result.__dataclass_fields__) - {"trials", "saved", "dropped"}) | {"verdict", "best", "gap"}
 _OF_AN_AXIS = {"pool": {"texts"}, "domain": {"points", "model"}, "tuples": {"k", "pool"}}
+_OF_PROPOSALS = ("asked", "unusable", "proposed", "kept", "tokens")
 _OF_A_TRIAL = {"candidate", "split", "n", "mean", "failures", "usage"}
 
 
@@ -124,10 +125,10 @@ def read_so_far(folder: Path) -> SoFar:
 
 @dataclass(frozen=True, slots=True)
 class Thoughts:
-    """What an optimizer with a model of scores recorded as it went (``search.jsonl``); what the trials alone say not.
+    """What an optimizer recorded as it went (``search.jsonl``); what the trials alone say not.
 
     Args:
-        surrogate: what its model is, at the last round.
+        surrogate: what its model of scores is, at the last round; "" of one that has none.
         rounds: in which it decided by its model.
         coverage: level → share of observed scores inside that central interval of what was predicted without them, when
             it was last looked at; a model that is as sure as it should be has about the level.
@@ -135,6 +136,8 @@ class Thoughts:
             tried.
         wanted: of the last round, the points it wanted most: mean, sigma and gain of each.
         domain: what it searched, in words.
+        proposals: of a search in words, by operator: ``rounds``, replies ``asked`` for, those ``unusable``, what was
+            ``proposed``, candidates ``kept`` to be tried, and the proposer's ``tokens``.
     """
 
     surrogate: str
@@ -143,6 +146,7 @@ class Thoughts:
     best: tuple[tuple[int, float], ...]
     wanted: tuple[Mapping[str, Any], ...]
     domain: str
+    proposals: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -150,7 +154,7 @@ class Thoughts:
 
 
 def read_thoughts(folder: Path) -> Thoughts | None:
-    """What the optimizer of a run recorded; None: it has no model, or has not come to use it.
+    """What the optimizer of a run recorded; None: nothing.
 
     Raises:
         ConfigError: the file is damaged.
@@ -161,8 +165,11 @@ def read_thoughts(folder: Path) -> Thoughts | None:
         for note in notes
         if note["kind"] == "round"
     ]
-    if not rounds:
+    proposals = _proposals([note for note in notes if note["kind"] == "proposals"], folder / "search.jsonl")
+    if not rounds and not proposals:
         return None
+    if not rounds:
+        return Thoughts("", 0, {}, (), (), "", proposals)
     made = [note for note in notes if note["kind"] in _OF_AN_AXIS]
     axes = [_mapping(note, folder / "search.jsonl", _OF_AN_AXIS[note["kind"]]) for note in made]
     covered = [note["coverage"] for note in rounds if "coverage" in note]
@@ -173,7 +180,17 @@ def read_thoughts(folder: Path) -> Thoughts | None:
         tuple((int(note["trials"]), float(note["best"]["score"])) for note in rounds),
         tuple(rounds[-1]["wanted"]),
         " and ".join(map(_domain, axes)),
+        proposals,
     )
+
+
+def _proposals(notes: Sequence[Mapping[str, Any]], path: Path) -> dict[str, dict[str, int]]:
+    sums: dict[str, Counter[str]] = {}
+    for note in notes:
+        _mapping(note, path, {"operator", *_OF_PROPOSALS})
+        own = sums.setdefault(str(note["operator"]), Counter())
+        own.update({"rounds": 1, **{key: int(note[key]) for key in _OF_PROPOSALS}})
+    return {name: dict(own) for name, own in sums.items()}
 
 
 def _domain(note: Mapping[str, Any]) -> str:

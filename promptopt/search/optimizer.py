@@ -38,7 +38,7 @@ class Proposer(Protocol):
 
 @dataclass(frozen=True)
 class Traced:
-    """A run of the whole program on one demo example.
+    """A run of the whole program on one example.
 
     Args:
         candidate: with which parameters.
@@ -46,6 +46,9 @@ class Traced:
         score: in [0, 1]; None where it failed.
         steps: (predictor's path, inputs, outputs) of each call that could be read, in order.
         by: the role whose model answered for ``task``.
+        output: the program's output fields; None where it failed.
+        failure: why there is no score.
+        feedback: the metric's words.
     """
 
     candidate: Candidate
@@ -53,6 +56,9 @@ class Traced:
     score: float | None
     steps: tuple[tuple[str, Mapping[str, Any], Mapping[str, Any]], ...]
     by: str = "task"
+    output: Mapping[str, Any] | None = None
+    failure: Failure | None = None
+    feedback: str | None = None
 
 
 class Runs(Protocol):
@@ -69,6 +75,18 @@ class Runs(Protocol):
         Raises:
             BudgetExhaustedError: they do not fit into the search's budget.
             ConfigError: an example is not of demos.
+        """
+        ...
+
+
+class Answers(Protocol):
+    """How an optimizer looks at what candidates answered on the examples that they were scored on."""
+
+    def __call__(self, trial: Trial) -> list[Traced]:
+        """What came of each example of a trial, in its order; costs nothing.
+
+        By trial, and not by candidate: a rerun has cells on disk that the search had not yet asked for at this point.
+        Steps are there only for an optimizer that asks for them (``reads_steps``) and a program of several predictors.
         """
         ...
 
@@ -91,6 +109,10 @@ class Notes(Protocol):
 
 def _nowhere(record: Mapping[str, Any]) -> None:
     """Notes of a search without a run folder."""
+
+
+def _none(trial: Trial) -> list[Traced]:  # noqa: ARG001
+    return []
 
 
 def _once(key: str, make: Callable[[], Any]) -> Any:  # noqa: ARG001
@@ -119,6 +141,7 @@ class Context:
         soft: the proposer, where it is a local model that reads soft prompts (``hf/``); None: it is not.
         note: what the optimizer thought, for reports.
         once: (key, make): a value that depends on the machine, made once and the same in every rerun.
+        answers: what came of each example of a trial: outputs, failures, the metric's words.
     """
 
     description: str
@@ -137,6 +160,7 @@ class Context:
     soft: SoftModel | None = None
     note: Notes = _nowhere
     once: Callable[[str, Callable[[], Any]], Any] = _once
+    answers: Answers = _none
 
     @property
     def search_size(self) -> int:

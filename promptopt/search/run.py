@@ -132,6 +132,14 @@ class Run:
         """
         _replace(self.folder / name, jsonio.pretty(value))
 
+    def write_lines(self, name: str, records: Sequence[object]) -> None:
+        """Write a whole file of JSON lines, or leave the old one.
+
+        Raises:
+            StorageError: it could not be written.
+        """
+        _replace(self.folder / name, b"".join(jsonio.line(record) for record in records).decode())
+
     def ask(self, requests: Sequence[Request], role: str, budget: Budget) -> list[Completion | Failure]:
         """Calls of the optimizer's own: answered from this run's record where they are there, else made and recorded.
 

@@ -61,11 +61,20 @@ class Headroom(Generic[M]):
 
     def choose(self, rng: np.random.Generator) -> M:
         """The module to work on next."""
-        few = min(self._modules, key=lambda module: len(self._seen[module]))
-        if len(self._modules) == 1 or len(self._seen[few]) < self._warm_up:
+        few = self.next_to_warm_up()
+        if few is not None:
             return few
-        drawn = {module: self._drawn(module, rng) for module in self._modules}
+        drawn = self.drawn(rng)
         return max(self._modules, key=lambda module: drawn[module])
+
+    def next_to_warm_up(self) -> M | None:
+        """The module to work on because too little is known of it, or because it is the only one; None: choose."""
+        few = min(self._modules, key=lambda module: len(self._seen[module]))
+        return few if len(self._modules) == 1 or len(self._seen[few]) < self._warm_up else None
+
+    def drawn(self, rng: np.random.Generator) -> dict[M, float]:
+        """A draw of the gain to expect of one more proposal, by module; in [0, 1]."""
+        return {module: self._drawn(module, rng) for module in self._modules}
 
     def expected(self) -> dict[M, float]:
         """Expected gain of one more proposal, by module, at the middle of what is believed; in [0, 1]."""

@@ -6,11 +6,13 @@ import pytest
 
 from promptopt.lm.scripted import ScriptedReader
 from promptopt.optimizers import OPTIMIZERS
+from promptopt.optimizers.abo import Abo
 from promptopt.optimizers.ape import Ape
 from promptopt.optimizers.bayesian_bootstrap import BayesianBootstrap
 from promptopt.optimizers.best_of_seeds import BestOfSeeds
 from promptopt.optimizers.bootstrap_random_search import BootstrapRandomSearch
 from promptopt.optimizers.chain import Chain
+from promptopt.optimizers.directional import Directional
 from promptopt.optimizers.ease import Ease
 from promptopt.optimizers.evo import Evo
 from promptopt.optimizers.exemplar_search import ExemplarSearch
@@ -18,14 +20,20 @@ from promptopt.optimizers.instinct import Instinct
 from promptopt.optimizers.instructzero import InstructZero
 from promptopt.optimizers.mipro import Mipro
 from promptopt.optimizers.mipro_plus import MiproPlus
+from promptopt.optimizers.operator import OperatorMix
 from promptopt.optimizers.opro import Opro
+from promptopt.optimizers.protegi import Protegi
 from promptopt.optimizers.random_search import RandomSearch
+from promptopt.optimizers.reflective import Reflective
+from promptopt.optimizers.textgrad import Textgrad
+from promptopt.optimizers.tpo import Tpo
 from promptopt.optimizers.zopo import Zopo
 from promptopt.propose.soft_prompt import SoftSettings
 from promptopt.testing.optimizers import OptimizerContract
 
 SMALL = SoftSettings(vectors=2, intrinsic=3, size=32, pairs=3)
 SHORT = {
+    "abo": [Abo(steps=3, per_step=2, evaluation={"name": "race", "block": 4})],
     "ape": [
         Ape(proposals=5, first=4, keep=2, sets=1),
         Ape(proposals=3, shots=0, rephrase=1, first=4),
@@ -40,6 +48,10 @@ SHORT = {
     "chain": [
         Chain(({"name": "opro", "steps": 1, "per_step": 3}, {"name": "exemplar_search", "trials": 4, "pool": 4})),
         Chain(({"name": "random_search", "trials": 2}, {"name": "random_search", "trials": 2}), shares=(1, 2)),
+    ],
+    "directional": [
+        Directional(steps=3, per_step=2, evaluation={"name": "halving", "first": 4}),
+        Directional(steps=3, per_step=2, evaluation="full", modules="in_turn"),
     ],
     "ease": [
         Ease(exemplars=2, trials=6, first=3, per_step=2, look=50, pull=3),
@@ -86,14 +98,31 @@ SHORT = {
         MiproPlus(trials=5, per_step=2, evaluation="full"),
         MiproPlus(trials=6, per_step=3, evaluation={"name": "halving", "first": 4}),
     ],
+    "operator": [
+        OperatorMix(steps=6, per_step=2, evaluation={"name": "race", "block": 4}),
+        OperatorMix(steps=9, per_step=2, mix=("textgrad", "abo", "induce"), evaluation="full"),
+    ],
     "opro": [
         Opro(steps=2, per_step=3),
         Opro(steps=2, per_step=2, fidelity="reference"),
         Opro(steps=2, per_step=3, evaluation={"name": "race", "block": 4}),
     ],
+    "protegi": [Protegi(steps=2, per_step=4, evaluation={"name": "race", "block": 4})],
     "random_search": [
         RandomSearch(trials=4),
         RandomSearch(trials=6, evaluation={"name": "minibatch", "size": 5, "full_every": 2}),
+    ],
+    "reflective": [
+        Reflective(steps=3, per_step=2, evaluation={"name": "race", "block": 4}),
+        Reflective(steps=3, fidelity="reference"),
+    ],
+    "textgrad": [
+        Textgrad(steps=3, evaluation={"name": "race", "block": 4}),
+        Textgrad(steps=2, select="last", evaluation="full"),
+    ],
+    "tpo": [
+        Tpo(steps=3, per_step=3, evaluation={"name": "race", "block": 4}),
+        Tpo(steps=2, per_step=2, rejected="worst", evaluation="full"),
     ],
     "zopo": [
         Zopo(texts=8, trials=6, first=3, evaluation="full"),

@@ -1,0 +1,98 @@
+"""``promptopt refine``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import options
+
+if TYPE_CHECKING:
+    from promptopt.refine import Refined
+
+
+def refine(
+    task: options.TaskName,
+    prompts: Annotated[
+        Path,
+        typer.Argument(metavar="PROMPTS", help="Rows with the program's inputs: jsonl, json, csv, tsv or parquet."),
+    ],
+    out: Annotated[Path | None, typer.Option(help="The run folder; default: runs/<task>-refine-<digest>.")] = None,
+    width: Annotated[int, typer.Option(min=1, help="Answers a round.")] = 5,
+    depth: Annotated[int, typer.Option(min=0, help="Revisions; 0: best of WIDTH.")] = 2,
+    mode: Annotated[str, typer.Option(help="tpo, revision or best_of_n.")] = "tpo",
+    temperature: Annotated[float, typer.Option(help="Of samples and revisions.")] = 0.7,
+    field: Annotated[str | None, typer.Option(help="The output to refine; default: the program's last.")] = None,
+    critic: Annotated[str, typer.Option(help="The role of the model that says what to change.")] = "task",
+    candidate: options.CandidateFile = None,
+    calls: Annotated[int | None, typer.Option(min=1, help="Budget in calls.")] = None,
+    tokens: Annotated[int | None, typer.Option(min=1, help="Budget in tokens.")] = None,
+    usd: Annotated[float | None, typer.Option(min=0.0, help="Budget in US dollars.")] = None,
+    minutes: Annotated[float | None, typer.Option(min=0.0, help="Budget in minutes.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Another seed.")] = None,
+    set_: options.Set = None,
+    no_code: options.NoCode = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the report.")] = False,
+    json: options.Json = False,
+) -> None:
+    """Better answers to prompts: sampled, judged by the task's metric, criticised, revised; exit code 3 when the
+    budget ended before every prompt had one."""
+    loaded = options.load(task, set_, no_code, seed)
+    from promptopt.refine import Refine, read_prompts
+    from promptopt.refine import refine as run
+    from promptopt.search.budget import Limits
+
+    from .counting import Counting
+    from .optimize import fetch_models
+
+    settings = Refine(width, depth, mode, temperature, field, critic)  # type: ignore[arg-type]
+    asked = read_prompts(prompts, loaded)
+    saved = options.candidate(candidate, loaded)
+    fetch_models(loaded, quiet)
+    with Counting("prompts", len(asked), quiet) as counting:
+        result = run(
+            loaded,
+            asked,
+            settings,
+            budget=Limits(calls, tokens, usd, minutes),
+            out=out,
+            candidate=saved,
+            watch=lambda _: counting.one(),
+        )
+    if json:
+        options.print_json(result.to_json())
+    else:
+        _print(result)
+    if not result.answered:
+        raise typer.Exit(1)
+    raise typer.Exit(3 if result.stopped else 0)
+
+
+def _print(result: Refined) -> None:
+    from .console import console
+    from .report import percent
+    from .safe import safe
+
+    out = console()
+    out.print(f"{result.answered:,} of {result.prompts:,} prompts answered")
+    if result.refined is not None and result.best_of_width is not None:
+        first = "–" if result.first is None else percent(result.first)
+        out.print("  reward by the task's metric, mean over prompts")
+        out.print(f"    one sample        {first:>7}")
+        out.print(f"    best of the first {percent(result.best_of_width):>7}")
+        gain = result.gain
+        within = f"  (gain {percent(gain.mean)}, 95 % {percent(gain.low)} to {percent(gain.high)})" if gain else ""
+        out.print(f"    refined           {percent(result.refined):>7}{within}", soft_wrap=True)
+    out.print(f"  {result.generations:,} generations, {result.judgements:,} judgements")
+    for role, usage in result.charged.items():
+        paid = result.paid[role].calls if role in result.paid else 0
+        out.print(f"  {safe(role)}: {usage.calls:,} calls, {usage.tokens:,} tokens ({paid:,} calls paid now)")
+    for reason, count in result.unusable.items():
+        out.print(f"  {count:,} dropped: {safe(reason)}")
+    for kind, count in result.failures.items():
+        out.print(f"  {count:,} prompts failed: {safe(kind)}")
+    if result.stopped:
+        out.print(f"  ended early: {safe(result.stopped)}", soft_wrap=True)
+    out.print(f"  {safe(result.folder)}/answers.jsonl", soft_wrap=True)

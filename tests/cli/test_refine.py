@@ -1,0 +1,80 @@
+"""``promptopt refine`` as a user meets it."""
+
+import json
+
+import pytest
+
+RULES = "metric: {name: constraints, rules: [{kind: case, is: upper}, {kind: words, at_least: 2}]}"
+
+
+@pytest.fixture
+def task_text():
+    return f"""\
+name: shout
+program: {{input: word, output: shouted, instruction: say it}}
+data: {{train: rows.jsonl, input: word, target: shouted}}
+splits: {{demos: 10, search: 30, confirm: 40, test: 60}}
+{RULES}
+models: {{task: scripted/upper}}
+cache: run
+"""
+
+
+@pytest.fixture
+def prompts(folder):
+    (folder / "prompts.jsonl").write_text('{"word": "good day"}\n{"word": "hello"}\n')
+    return folder / "prompts.jsonl"
+
+
+def test_a_report_and_the_answers(promptopt, folder, prompts):
+    code, out, err = promptopt("refine", "task.yaml", "prompts.jsonl", "--out", "run", "--width", "2", "--depth", "1")
+    assert code == 0
+    for told in (
+        "2 of 2 prompts answered",
+        "one sample",
+        "best of the first",
+        "refined",
+        "generations",
+        "answers.jsonl",
+    ):
+        assert told in out
+    assert "2 of 2 prompts" in err
+    rows = [json.loads(line) for line in (folder / "run" / "answers.jsonl").read_text().splitlines()]
+    assert rows[0]["output"] == {"shouted": "GOOD DAY"}
+    assert rows[0]["reward"] == 1.0
+
+
+def test_json_and_a_budget_that_ends(promptopt, folder, prompts):
+    code, out, _ = promptopt("refine", "task.yaml", "prompts.jsonl", "--calls", "3", "--width", "2", "--json", "-q")
+    told = json.loads(out)
+    assert code == 3
+    assert told["answered"] == 1
+    assert told["stopped"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["task.yaml", "missing.jsonl"], "missing.jsonl"),
+        (["task.yaml", "prompts.jsonl", "--mode", "tpa"], "mode"),
+        (["task.yaml", "prompts.jsonl", "--temperature", "0"], "temperature"),
+        (["task.yaml", "prompts.jsonl", "--field", "reply"], "reply"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_paid(promptopt, folder, prompts, arguments, told):
+    code, _, err = promptopt("refine", *arguments, "--out", "run")
+    assert code == 2
+    assert told in err
+    assert not (folder / "run" / "cells.jsonl").exists() or not (folder / "run" / "cells.jsonl").read_text()
+
+
+def test_show_tells_of_proposals_by_operator(promptopt, folder, change):
+    text = (folder / "task.yaml").read_text().replace(RULES, "metric: {name: exact_match, ignore_case: false}")
+    (folder / "task.yaml").write_text(text.replace("scripted/upper", "scripted/obedient"))
+    options = ("--set", "optimizer={name: reflective, steps: 2}", "-q")
+    code, out, err = promptopt("optimize", "task.yaml", "--out", "run", *options)
+    assert code == 3, err
+    assert "by reflective" in out
+    told = json.loads(promptopt("show", "run", "--json")[1])["thoughts"]["proposals"]["reflective"]
+    assert told["asked"] >= told["unusable"] >= 0
+    assert told["rounds"] >= 1
