@@ -121,9 +121,9 @@ class Book:
             said = [one.output or {}, *(step[2] for step in one.steps)]
             texts = [as_text(value) for outputs in said for value in outputs.values()]
             reply = one.failure.reply if one.failure is not None else None
-            for text in (*texts, reply or "", one.feedback or ""):
-                if text:
-                    self.context.guard.saw(text)
+            for text in (*texts, reply or ""):
+                self.context.guard.saw(text)
+            self.context.guard.saw(one.feedback or "", critique=True)  # which may well say what an answer should be
 
     def pairs(self, predictor: str, many: int) -> str:
         """Worked examples out of demos, a line each."""

@@ -93,11 +93,12 @@ class Job:
 def pays_once(program: Module, session: Session) -> bool:
     """Whether a run sends requests again that it has paid for, which are then free.
 
-    What comes before a changed predictor is such, a judge's view of an answer that several candidates gave, and the
-    prompts without an example that ``mode: score_calibrated`` compares with.
+    What comes before a changed predictor is such, the view that a judge or a reward model has of an answer that several
+    candidates gave, and the prompts without an example that ``mode: score_calibrated`` compares with.
     """
     predictors = program.predictors().values()
-    return len(predictors) > 1 or session.has("judge") or any(p.mode == "score_calibrated" for p in predictors)
+    judged = session.has("judge") or session.has("reward")
+    return len(predictors) > 1 or judged or any(p.mode == "score_calibrated" for p in predictors)
 
 
 class Engine:
@@ -133,7 +134,15 @@ class Engine:
         if pays_once(job.program, session):
             budget.paid = set()
         self._evaluator = Evaluator(
-            job.program, job.metric, session, run.cells, job.policy, job.concurrency, budget, self._cell_done
+            job.program,
+            job.metric,
+            session,
+            run.cells,
+            job.policy,
+            job.concurrency,
+            budget,
+            self._cell_done,
+            traced=getattr(job.optimizer, "reads_steps", False) and len(job.program.predictors()) > 1,
         )
         splits = job.splits
         order = self._seeds.rng("examples", "order").permutation(len(splits.search.examples))
@@ -221,12 +230,17 @@ class Engine:
             raise BudgetExhaustedError(self._last.why)
         return [_traced(self._run.cells.get(evaluator.key(c, e)), c, e, by) for c, e in pairs]
 
+    def _answers(self, trial: Trial) -> list[Traced]:
+        candidate, by_id = trial.candidate, {example.id: example for example in self._search_examples}
+        examples = [by_id[name] for name in trial.examples]
+        return [_traced(self._run.cells.get(self._evaluator.key(candidate, e)), candidate, e, "task") for e in examples]
+
     def _search(self, default: Candidate, baseline: Trial) -> str:
         job, examples = self._job, self._search_examples
         last = self._stop_of_an_earlier_sitting()
         self._tell(PhaseStarted("search", None))
         scored = [example for split in job.splits.all if split is not job.splits.demos for example in split.examples]
-        guard = Guard(job.guards, default, scored, job.splits.demos.examples)
+        guard = Guard(job.guards, default, scored, job.splits.demos.examples, said=(job.description, *job.instructions))
         context = Context(
             job.description,
             job.program,
@@ -244,6 +258,7 @@ class Engine:
             self._soft(),
             self._note,
             self._run.local.once,
+            self._answers,
         )
         self._last = last
         self._searching = search = job.optimizer.start(context)
@@ -527,6 +542,9 @@ class Engine:
         return ""
 
 
+_OF_A_CELL = ("task", "judge", "reward")  # roles whose calls every cell makes again
+
+
 class _CellCost:
     """The dearest cell of any trial so far, on average over its cells: what is kept aside is made of it."""
 
@@ -536,7 +554,7 @@ class _CellCost:
 
     def learn(self, trial: Trial) -> None:
         n = max(1, len(trial.examples))
-        cost, had = trial.usage.get("task", Usage()) + trial.usage.get("judge", Usage()), self.largest
+        cost, had = sum((trial.usage.get(role, Usage()) for role in _OF_A_CELL), Usage()), self.largest
         # Not rounded up: prompts that are paid once a candidate would double what is kept aside.
         self.calls = max(self.calls, cost.calls / n)
         self.largest = Usage(
@@ -551,7 +569,7 @@ class _CellCost:
 def _traced(cell: Cell | None, candidate: Candidate, example: Example, by: str) -> Traced:
     assert cell is not None
     steps = tuple((step["predictor"], step["inputs"], step["outputs"]) for step in cell.steps or ())
-    return Traced(candidate, example, cell.score, steps, by)
+    return Traced(candidate, example, cell.score, steps, by, cell.output, cell.failure, cell.feedback)
 
 
 def _mean_interval(trial: Trial, level: float) -> Interval:

@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 
 from promptopt.program.params import Candidate, Exemplar
 from promptopt.records import Example
+from promptopt.search.steering import Steering
 from promptopt.task.task import Guards as Guards
 
-OFF = Guards(copied_words=0, placeholders=False, refusals=False, max_length=0, growth=0.0)
+OFF = Guards(copied_words=0, placeholders=False, refusals=False, max_length=0, growth=0.0, steering=False)
 """Every guard that can be switched off, switched off."""
 
 LEAST_INPUT = 4
@@ -82,6 +83,7 @@ class Guard:
         default: the parameters as they came: the measure of placeholders and growth.
         scored: rows of search, confirm and test.
         shown: rows of demos, which may be shown in prompts.
+        said: what else the user wrote: the description, own instructions; no text steers by repeating these.
 
     Example:
         >>> guard = Guard(Guards(max_length=20), Candidate({"instruction": "Answer."}))
@@ -95,6 +97,7 @@ class Guard:
         default: Candidate | None = None,
         scored: Sequence[Example] = (),
         shown: Sequence[Example] = (),
+        said: Sequence[str] = (),
     ) -> None:
         self.dropped: Counter[str] = Counter()
         """Reason → how often; an optimizer's own filters count here, too."""
@@ -103,6 +106,21 @@ class Guard:
         self._default: Mapping[str, Any] = {} if default is None else default.values
         self._scored = frozenset(example.id for example in scored)
         self._runs = self._index(scored, shown) if settings.copied_words else {}
+        own = [text for value in self._default.values() for text in _said_in(value)]
+        rows = (_texts_of([example.inputs, example.targets], keys=True) for example in (*scored, *shown))
+        self._steering = Steering(rows, (*own, *said)) if settings.steering else None
+
+    def saw(self, text: str, critique: bool = False) -> None:
+        """Tell it what a model said, before a proposer is shown that: what steers there counts as if a row said it.
+
+        What was passed before stays passed. Texts are looked at once; it takes well under a millisecond each.
+
+        Args:
+            text: an answer of the program, a remark, a judge's words.
+            critique: whether it is there to say what an instruction should be, which is no attack by itself.
+        """
+        if self._steering is not None:
+            self._steering.saw(text, critique)
 
     def reason(self, candidate: Candidate) -> str | None:
         """Why it must not be evaluated, in a few words that quote nothing; None: it may be."""
@@ -158,12 +176,17 @@ class Guard:
                 return "new placeholder"
         if self._runs and self._copied(text):
             return "copy of a scored row"
-        return None
+        return None if self._steering is None else self._steering.reason(text)
 
     def _of_exemplars(self, exemplars: Iterable[Exemplar], own: Sequence[Exemplar]) -> str | None:
         for exemplar in exemplars:
             if exemplar.source in self._scored and exemplar not in own:
                 return "exemplar of a scored row"
+            # A row that speaks to the model would do so from within every prompt.
+            if self._steering is not None and exemplar not in own:
+                texts = _texts_of([exemplar.inputs, exemplar.outputs], keys=True)
+                if any(map(self._steering.carries, texts)):
+                    return "steering text"
         return None
 
     def _copied(self, text: str) -> bool:
@@ -225,13 +248,24 @@ def _words_of(value: Any) -> list[str]:
     return [word for text in _texts_of(value) for word in words(text)]
 
 
-def _texts_of(value: Any) -> Iterator[str]:
+def _said_in(value: Any) -> Iterator[str]:
+    """The texts of a parameter: an instruction, or what its exemplars say."""
+    if isinstance(value, str):
+        yield value
+    else:
+        for exemplar in value:
+            yield from _texts_of([exemplar.inputs, exemplar.outputs])
+
+
+def _texts_of(value: Any, keys: bool = False) -> Iterator[str]:
     if isinstance(value, Mapping):
-        for item in value.values():
-            yield from _texts_of(item)
+        for key, item in value.items():
+            if keys:
+                yield str(key)
+            yield from _texts_of(item, keys)
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from _texts_of(item)
+            yield from _texts_of(item, keys)
     elif value is not None:
         yield str(value)
 

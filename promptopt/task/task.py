@@ -67,6 +67,8 @@ class Guards:
         refusals: whether refusals and texts without a word are dropped.
         max_length: most characters of an instruction, or those of the default where it has more. 0: no limit.
         growth: most times the default's length, above 400 characters. 0: no limit.
+        steering: whether what speaks to a model is dropped, such as "ignore the above", marks of a chat and links, and
+            what takes words over from rows or answers that do; exemplars that do are dropped, too.
 
     Raises:
         ConfigError: a number is negative or not finite.
@@ -77,6 +79,7 @@ class Guards:
     refusals: bool = True
     max_length: int = 2000
     growth: float = 0.0
+    steering: bool = True
 
     def __post_init__(self) -> None:
         for name in ("copied_words", "max_length", "growth"):
