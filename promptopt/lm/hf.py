@@ -183,7 +183,7 @@ class HFBackend:
                     rows = soft[[a.place for a in batch]]
                     cached = engine.write([a.draft for a in batch], before, [a.ids for a in batch], rows)
                     for ask in batch:
-                        answers[ask.place] = ask.completion(engine, 0 if first and not cached else len(before), many)
+                        answers[ask.place] = ask.completion(engine, cached if first else len(before), many)
                         first = False
 
                 for ask, failure in self._in_batches(engine, sorted(asks, key=lambda ask: len(ask.ids)), write):
@@ -359,7 +359,7 @@ class HFBackend:
             nonlocal first
             cached = engine.write([a.draft for a in batch], asks[0].ids[:many], [a.ids[many:] for a in batch])
             for ask in batch:
-                answers[ask.place] = ask.completion(engine, 0 if first and not cached else many)
+                answers[ask.place] = ask.completion(engine, cached if first else many)
                 first = False
 
         for ask, failure in self._in_batches(engine, asks, write):

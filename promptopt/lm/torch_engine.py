@@ -34,7 +34,7 @@ import numpy as np
 from promptopt.errors import ConfigError, ModelUnavailableError, StorageError
 from promptopt.lm.base import Token
 from promptopt.lm.converted import Converted
-from promptopt.lm.prefix_tree import PrefixTree, build
+from promptopt.lm.prefix_tree import PrefixTree, build, shared
 from promptopt.lm.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ _LEAST_RUN = 16
 _SOME_WORDS = 4096
 _SHARE_OF_ATTENTION = 0.15
 _LOGITS_AT_ONCE = 256
+_KEPT_PREFIXES, _KEPT_TOKENS = 12, 8192
 _NO_LIMIT = 10**7  # what tokenizers give as their limit when they have none
 
 
@@ -155,6 +156,7 @@ class Engine:
         self._picks_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._prefix: list[int] = []
         self._past: list[tuple[Any, Any]] = []
+        self._read: list[tuple[list[int], list[tuple[Any, Any]]]] = []  # prefixes read of late, the latest first
         self._kept: list[int] = []
         self._kept_past: list[tuple[Any, Any]] = []
         self._can: dict[bool, bool] = {}
@@ -168,17 +170,17 @@ class Engine:
 
     def write(
         self, drafts: Sequence[Draft], prefix: Sequence[int], suffixes: Sequence[Sequence[int]], soft: Any = None
-    ) -> bool:
+    ) -> int:
         """Write all replies to prompts that share a prefix.
 
         Args:
             drafts: n of them; ``written`` and ``finish`` are set.
-            prefix: tokens that all begin with; kept, so that it is not read again next time.
+            prefix: tokens that all begin with; kept, so that what another one begins with alike is not read again.
             suffixes: n lists of tokens that follow it; none empty (but with soft prompts).
             soft: (n, k, width) vectors that stand before each suffix, after the prefix.
 
         Returns:
-            Whether the prefix was there already.
+            How many tokens of the prefix were there already.
 
         Raises:
             MemoryFullError: the batch is too large; the drafts are as they were.
@@ -189,6 +191,7 @@ class Engine:
                 self._write(list(drafts), suffixes, soft)
                 return cached
         except MemoryFullError:
+            self._prefix, self._past, self._read = [], [], []  # the room may be enough without them
             for draft in drafts:
                 draft.written, draft.finish, draft.told = [], "", []
             raise
@@ -213,18 +216,42 @@ class Engine:
             for token, (value, top) in zip(draft.written[:many], draft.told, strict=False)
         )
 
-    def _read_prefix(self, prefix: list[int]) -> bool:
-        """Make ``_past`` that of this prefix; whether it was there already."""
-        if prefix == self._prefix and prefix:
-            return True
+    def _read_prefix(self, prefix: list[int]) -> int:
+        """Make ``_past`` that of this prefix; how many of its tokens were read before.
+
+        Prefixes read of late are kept, and of the one that begins most alike what is alike is not read again: requests
+        with the same worked turns come back in every round of a search, candidates in every block of examples.
+        """
         self._prefix, self._past = [], []  # first: what fails from here on must leave no prefix without its values
-        if prefix:
-            past = self._cache([])
-            ids = self._torch.tensor([prefix], device=self.device)
-            out = self._model(input_ids=ids, past_key_values=past, use_cache=True, **self._logits_of([-1]))
-            self._past = [(layer.keys, layer.values) for layer in out.past_key_values.layers]
-            self._prefix = prefix
-        return False
+        if not prefix:
+            return 0
+        alike, place = max(((shared(ids, prefix), -i) for i, (ids, _) in enumerate(self._read)), default=(0, 0))
+        if alike < len(prefix) and not self._windows:
+            alike = 0  # layers that do more than attend cannot be cut back to a part
+        known = [(keys[:, :, :alike], values[:, :, :alike]) for keys, values in self._read[-place][1]] if alike else []
+        if alike == len(prefix):
+            self._read.insert(0, self._read.pop(-place))
+        else:
+            past = self._cache(known)
+            ids = self._torch.tensor([prefix[alike:]], device=self.device)
+            places = self._torch.arange(alike, len(prefix), device=self.device)[None]
+            out = self._model(
+                input_ids=ids, position_ids=places, past_key_values=past, use_cache=True, **self._logits_of([-1])
+            )
+            known = [(layer.keys, layer.values) for layer in out.past_key_values.layers]
+            self._keep(prefix, known)
+        self._prefix, self._past = prefix, known
+        return alike
+
+    def _keep(self, prefix: list[int], past: list[tuple[Any, Any]]) -> None:
+        """Put a prefix before the others; what it begins with needs no place of its own, and the oldest make room."""
+        others = [(ids, values) for ids, values in self._read if shared(ids, prefix) < len(ids)]
+        self._read = [(prefix, past)]
+        room = _KEPT_TOKENS - len(prefix)
+        for ids, values in others[: _KEPT_PREFIXES - 1]:
+            room -= len(ids)
+            if room >= 0:
+                self._read.append((ids, values))
 
     def _write(self, rows: list[Draft], suffixes: Sequence[Sequence[int]], soft: Any) -> None:
         torch = self._torch

@@ -114,6 +114,7 @@ def main():
     parser.add_argument("--task-model", default="hf/qwen2.5-coder-0.5b-instruct")
     parser.add_argument("--proposer", default="hf/qwen2.5-coder-1.5b-instruct")
     parser.add_argument("--embedder", default="st/all-minilm-l6-v2")
+    parser.add_argument("--server", nargs="+", default=[], metavar="MODEL=URL", help="of promptopt serve")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     arms = ARMS[options.what](options)
@@ -149,11 +150,19 @@ class Models:
             options.embedder if options.what == "exemplars" else options.proposer
         )
         self.ids = ids
-        opened = {name: open_model(ModelSpec(name)) for name in set(ids.values())}
+        opened = {name: open_model(_spec(name, options.server)) for name in set(ids.values())}
         # Shared: what one arm has asked another need not wait for. Budgets count it all the same.
         self._folder = tempfile.TemporaryDirectory()
         self.cache = str(Path(self._folder.name) / "completions.sqlite")
         self.backends = {role: opened[name] for role, name in ids.items()}
+
+
+def _spec(name, servers):
+    """The model itself, or its server: then several of these processes share it, and their calls its batches."""
+    served = dict(server.split("=", 1) for server in servers)
+    if name not in served:
+        return ModelSpec(name)
+    return ModelSpec(f"openai/{name.split('/', 1)[1]}", base_url=served[name], concurrency=32, timeout=1800)
 
 
 def load(name, seed, wrong, models, options):

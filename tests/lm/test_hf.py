@@ -143,12 +143,44 @@ def test_batches_write_what_each_request_alone_would(folder):
 
 
 @pytest.mark.model
+def test_what_prompts_begin_with_alike_is_read_once_over_many_calls(folder):
+    """In float32, to the letter, whichever prompts came before and in whatever order."""
+    system = "one two three four five six cat dog"
+    rounds = [ask(f"{word} {more}", system) for more in ("river", "yes", "stone no") for word in ("cat", "dog", "five")]
+    others = [ask(word, "yes no yes no") for word in ("cat", "dog")]
+    mixed = [rounds[0], others[0], *rounds[1:], others[1], rounds[0]]
+    model = HFBackend(ModelSpec(f"hf/{folder}", dtype="float32"))
+    answers = [model.generate([request])[0] for request in mixed]
+    assert [answer.text for answer in answers] == reference(folder, mixed)
+    system_tokens = len(system.split())
+    assert answers[0].usage.cached_tokens == 0
+    assert all(answer.usage.cached_tokens >= system_tokens for answer in answers[2:-2])
+    assert answers[-1].usage.cached_tokens > answers[2].usage.cached_tokens  # the very prompt was there
+
+
+@pytest.mark.model
+def test_few_prefixes_are_kept(folder):
+    from promptopt.lm.torch_engine import _KEPT_PREFIXES
+
+    model = HFBackend(ModelSpec(f"hf/{folder}"))
+    words = ("cat", "dog", "river", "stone", "yes", "no", "one", "two", "three", "four", "five", "six")
+    for first in words:
+        for second in words[:3]:
+            model.generate([ask("cat", f"{first} {second} {first}")])
+    kept = model._engine._read
+    assert len(kept) == _KEPT_PREFIXES
+    # What another one begins with has no place of its own.
+    model.generate([ask("cat dog river stone", "six river six")])
+    assert len({tuple(ids) for ids, _ in model._engine._read}) == len(model._engine._read)
+
+
+@pytest.mark.model
 def test_a_prefix_that_could_not_be_read_is_read_again(folder, monkeypatch):
     model = HFBackend(ModelSpec(f"hf/{folder}"))
     model.prepare()
     asked = [ask("cat", "one two three"), ask("dog", "one two three")]
     right = [answer.text for answer in model.generate(asked)]
-    model.generate([ask("cat", "river"), ask("dog", "river")])  # another prefix takes its place
+    model._engine._read = []
     inner = model._engine._model
     broken = iter([True])
 
