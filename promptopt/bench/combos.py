@@ -1,6 +1,6 @@
 """Landscapes over combinations of options, made up (with a known truth) or recorded, and samplers played on them.
 
-Made up: item response as in ``bench/landscape.py``. Combination x has ability a(x), example e has difficulty d_e, and
+Made up: item response (``bench/item_response.py``). Combination x has ability a(x), example e has difficulty d_e, and
 the answer is right with probability σ(a(x) − d_e). Abilities are sums of main effects and pairwise terms, or one draw
 for each combination. The truth is the mean over the distribution of difficulties.
 
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from promptopt.bench.item_response import chance, expected
 from promptopt.bench.matrix import Matrix
 from promptopt.errors import ConfigError
 from promptopt.seeds import Seeds
@@ -49,18 +50,18 @@ class Drawn:
 
     def true(self, combo: Combo) -> float:
         """Expected score on an example that nobody has seen, in [0, 1]."""
-        return float(_expected(self.ability[combo], self.difficulty))
+        return float(expected(self.ability[combo], self.difficulty))
 
     @property
     def best(self) -> float:
         """The true score of the best combination; it is the one of the highest ability."""
-        return float(_expected(self.ability.max(), self.difficulty))
+        return float(expected(self.ability.max(), self.difficulty))
 
     def score(self, combo: Combo, n: int, rng: np.random.Generator) -> float:
         """Mean of n examples drawn afresh without replacement; all of them when there are no more."""
         examples = rng.permutation(len(self.difficulties))[:n]
-        chance = 1 / (1 + np.exp(self.difficulties[examples] - self.ability[combo]))
-        return float((rng.random(len(examples)) < chance).mean())
+        right = chance(self.ability[combo], self.difficulties[examples])
+        return float((rng.random(len(examples)) < right).mean())
 
 
 @dataclass(frozen=True)
@@ -176,13 +177,6 @@ class Split:
 
 def _along(choices: Sequence[int], *axes: int) -> tuple[int, ...]:
     return tuple(count if v in axes else 1 for v, count in enumerate(choices))
-
-
-def _expected(ability: Floats, difficulty: float) -> Floats:
-    points, weights = np.polynomial.hermite_e.hermegauss(41)
-    chance = 1 / (1 + np.exp(difficulty * points - np.asarray(ability)[..., None]))
-    mean: Floats = chance @ (weights / weights.sum())
-    return mean
 
 
 class Sampler(Protocol):

@@ -1,7 +1,7 @@
 """Fields: pools of texts or exemplars with a known truth, on which whole optimizers play without any model.
 
 An optimizer sees a field as it sees a run, through its context: texts are the user's instructions, exemplars come from
-demos, vectors come from ``context.embed``. Scores are 0 or 1 by item response as in ``bench/landscape.py``: a candidate
+demos, vectors come from ``context.embed``. Scores are 0 or 1 by item response (``bench/item_response.py``): a candidate
 of ability a is right on an example of difficulty d_e with probability σ(a − d_e). They are drawn once: a candidate has
 the same score on an example whoever asks, and however often. True is the expected score over all difficulties.
 
@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import numpy as np
 
+from promptopt.bench.item_response import chance, expected
 from promptopt.bench.matrix import Matrix
 from promptopt.errors import ConfigError, OptimizerError
 from promptopt.evaluate.cells import Trial, adjusted_mean
@@ -236,9 +237,9 @@ class TextField:
         x = _sphere(rng, count, self.dimensions, self.clusters, self.width)
         ability = self.base + self.spread * _mixed(rng, x, self.roughness, self.smooth)
         difficulties = rng.normal(0.0, self.difficulty, self.examples)
-        answers = (rng.random((count, self.examples)) < _chance(ability, difficulties)).astype(np.float64)
+        answers = (rng.random((count, self.examples)) < chance(ability, difficulties)).astype(np.float64)
         texts = tuple(f"Instruction {place}." for place in range(count))
-        return Texts(texts, x.astype(np.float32), answers, _expected(ability, self.difficulty))
+        return Texts(texts, x.astype(np.float32), answers, expected(ability, self.difficulty))
 
 
 @dataclass(frozen=True)
@@ -298,19 +299,19 @@ class Tuples:
         starts = [np.argsort(-self.quality)[:k][::-1].copy()]
         starts += [rng.permutation(len(self.quality))[:k] for _ in range(_RESTARTS)]
         top = max(self._climbed(start) for start in starts)
-        return float(_expected(np.array([top]), self.difficulty)[0])
+        return float(expected(np.array([top]), self.difficulty)[0])
 
     def true(self, candidate: Candidate) -> float:
         """Of its exemplars."""
-        return float(_expected(self.ability([self.places(candidate)]), self.difficulty)[0])
+        return float(expected(self.ability([self.places(candidate)]), self.difficulty)[0])
 
     def scores(self, candidate: Candidate) -> Floats:
         """Of its exemplars."""
         places = np.array([self.places(candidate)], dtype=np.int64)
-        chance = _chance(self.ability(places), self.difficulties)[0]
+        likely = chance(self.ability(places), self.difficulties)[0]
         # A number for each example, that depends on the tuple and the example alone.
-        columns = np.column_stack([np.repeat(places, len(chance), axis=0), np.arange(len(chance))])
-        right: Floats = (_uniform(_hashed(self.salt + 1, columns)) < chance).astype(np.float64)
+        columns = np.column_stack([np.repeat(places, len(likely), axis=0), np.arange(len(likely))])
+        right: Floats = (_uniform(_hashed(self.salt + 1, columns)) < likely).astype(np.float64)
         return right
 
     def embed(self, texts: Sequence[str]) -> Vectors:
@@ -670,11 +671,11 @@ class _Game:
             told.append(self._trial(ask.candidate, places))
         return told
 
-    def curve(self, expected: Mapping[str, float]) -> Curve:
+    def curve(self, beliefs: Mapping[str, float]) -> Curve:
         cells, true, found = zip(*self._path, strict=True)
         favourite = max(
-            (candidate for candidate in self._rows if candidate.id in expected),
-            key=lambda candidate: expected[candidate.id],
+            (candidate for candidate in self._rows if candidate.id in beliefs),
+            key=lambda candidate: beliefs[candidate.id],
             default=self._leader(),
         )
         return Curve(cells, true, found, self._pool.best, self._leader(), self._truth(favourite))
@@ -801,18 +802,6 @@ def _mixed(rng: np.random.Generator, x: Floats, roughness: float, smooth: float)
     f = (f - f.mean()) / max(1e-9, float(f.std()))
     mixed: Floats = math.sqrt(smooth) * f + math.sqrt(1 - smooth) * rng.normal(size=len(x))
     return mixed
-
-
-def _chance(ability: Floats, difficulties: Floats) -> Floats:
-    chance: Floats = 1 / (1 + np.exp(difficulties - ability[:, None]))
-    return chance
-
-
-def _expected(ability: Floats, difficulty: float) -> Floats:
-    """Mean chance over normal difficulties; (N,)."""
-    points, weights = np.polynomial.hermite_e.hermegauss(41)
-    mean: Floats = _chance(ability, difficulty * points) @ (weights / weights.sum())
-    return mean
 
 
 def _hashed(salt: int, columns: Ints) -> Hashes:

@@ -1,8 +1,8 @@
 """Problems to play a search on: recorded matrices, and made-up landscapes where the truth is known exactly.
 
-A made-up landscape is an item-response model: candidate k has ability a_k, example e has difficulty b_e, and the answer
-is right with probability σ(a_k − b_e) (Rasch 1960). Difficulties are shared, so paired differences are less noisy than
-unpaired ones, as on real tasks. Graded scores come from a beta distribution with that mean.
+A made-up landscape is an item-response model (``bench/item_response.py``): candidate k has ability a_k, example e has
+difficulty d_e, and the answer is right with probability σ(a_k − d_e). Difficulties are shared, so paired differences
+are less noisy than unpaired ones, as on real tasks. Graded scores come from a beta distribution with that mean.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
+from promptopt.bench.item_response import ability_of, chance
 from promptopt.bench.matrix import Matrix
 from promptopt.errors import ConfigError
 from promptopt.evaluate.fidelity import mean_scores
@@ -146,13 +147,12 @@ class ItemResponse:
     def draw(self, rng: np.random.Generator) -> Problem:
         """Other candidates, other examples, other answers."""
         true = np.concatenate([[self.base], self._truth(rng)])
-        ability = self._abilities(true)
-        difficulty = rng.normal(0.0, self.difficulty, self.examples + self.confirm)
-        chance = 1 / (1 + np.exp(difficulty[None, :] - ability[:, None]))
+        difficulties = rng.normal(0.0, self.difficulty, self.examples + self.confirm)
+        right = chance(ability_of(true, self.difficulty), difficulties)
         if self.scores == "binary":
-            scores = (rng.random(chance.shape) < chance).astype(np.float64)
+            scores = (rng.random(right.shape) < right).astype(np.float64)
         else:
-            scores = rng.beta(4 * chance + 1e-6, 4 * (1 - chance) + 1e-6)
+            scores = rng.beta(4 * right + 1e-6, 4 * (1 - right) + 1e-6)
         confirm = scores[:, self.examples :] if self.confirm else None
         return Problem(scores[:, : self.examples], true, confirm, (100,) * len(true))
 
@@ -170,17 +170,6 @@ class ItemResponse:
             true[int(np.argmax(noise))] = self.base + self.gain
         return true
 
-    def _abilities(self, true: Floats) -> Floats:
-        """Abilities whose chance of success, on average over the examples' difficulties, is ``true``; by bisection."""
-        points, weights = _gauss()
-        low, high = np.full(true.shape, -30.0), np.full(true.shape, 30.0)
-        for _ in range(45):
-            middle = (low + high) / 2
-            mean = (weights / (1 + np.exp(self.difficulty * points[None, :] - middle[:, None]))).sum(axis=1)
-            low, high = np.where(mean < true, middle, low), np.where(mean < true, high, middle)
-        found: Floats = (low + high) / 2
-        return found
-
 
 def varied(rng: np.random.Generator) -> ItemResponse:
     """Another made-up task each time, with a gain of up to 20 points: what is said of runs is judged over many of them.
@@ -193,12 +182,6 @@ def varied(rng: np.random.Generator) -> ItemResponse:
         spread=float(rng.uniform(0.02, 0.15)),
         base=float(rng.uniform(0.3, 0.7)),
     )
-
-
-def _gauss() -> tuple[Floats, Floats]:
-    """Points and weights of the standard normal distribution, for means over difficulties."""
-    points, weights = np.polynomial.hermite_e.hermegauss(41)
-    return points, weights / weights.sum()
 
 
 LANDSCAPES: dict[str, ItemResponse] = {

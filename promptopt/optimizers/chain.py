@@ -3,11 +3,15 @@
 Instructions then exemplars, as in Wan et al. 2024 ("Teach Better or Show Smarter?", arXiv 2406.15708), is
 ``chain`` with ``[opro, exemplar_search]``; Soylu et al. 2024 ("BetterTogether") alternate in the same way. What was
 evaluated before is never paid again, and every candidate of every stage may go to the final.
+
+The best is who would go to the final first: where a stage has a model of what its candidates are worth, the one that it
+expects most of, since each may have had few examples. That one gets all examples, and unless it is then better than
+what the stage began from, the next one begins from the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +20,7 @@ from promptopt.evaluate.cells import Trial
 from promptopt.evaluate.confirm import choose_finalists
 from promptopt.program.params import Candidate
 from promptopt.search.guards import Guard
-from promptopt.search.optimizer import Ask, Context, Optimizer, Search
+from promptopt.search.optimizer import Ask, Context, Optimizer, Search, believed
 from promptopt.seeds import Seeds
 from promptopt.task.settings import check_settings
 
@@ -52,6 +56,11 @@ class Chain:
     def embeds(self) -> bool:
         """Whether a stage wants vectors of texts."""
         return any(getattr(self.optimizer(number), "embeds", False) for number in range(len(self.stages)))
+
+    @property
+    def reads_steps(self) -> bool:
+        """Whether a stage looks at what each predictor was asked and answered."""
+        return any(getattr(self.optimizer(number), "reads_steps", False) for number in range(len(self.stages)))
 
     @property
     def reads_soft(self) -> bool:
@@ -94,6 +103,8 @@ class _Search:
         self._context = context
         self._stage = -1
         self._search: Search | None = None
+        self._beginning = context.default  # of the stage
+        self._believed: Mapping[str, float] = {}  # in the end of the stage
         self._cells: dict[Candidate, int] = {context.default: len(context.baseline.examples)}
         self._trials: dict[Candidate, Trial] = {context.default: context.baseline}
         self._used = 0
@@ -107,8 +118,10 @@ class _Search:
                     return asks
             if self._stage + 1 == len(self._settings.stages):
                 return []
+            if self._search is not None:
+                self._believed = believed(self._search)
             best = self._best()
-            if len(self._trials[best].examples) < self._context.search_size:
+            if not self._is_full(self._trials[best]):
                 self._search = None  # done; its best is on its way to a full trial, as the next stage's baseline
                 return [Ask(best)]
             self._begin(best)
@@ -125,20 +138,24 @@ class _Search:
             self._search.tell(trials)
 
     def _best(self) -> Candidate:
-        """By the rule that chooses finalists; the default stays when nothing is better."""
+        """By the rule that chooses finalists; the stage's beginning stays when nothing is better."""
         trials = [trial for trial in self._trials.values() if trial.n]
         if not trials:
             return self._context.default
-        chosen = choose_finalists(
-            [trial.mean or 0.0 for trial in trials],
-            [trial.n for trial in trials],
-            [0] * len(trials),  # ties to who came first: the default, then the earlier stage
-            most=1,
-        )
-        return trials[chosen[0]].candidate
+        of_stage = [t for t in trials if t.candidate.id in self._believed and t.candidate != self._beginning]
+        if of_stage:
+            favourite = _first(of_stage, self._believed)
+            if not self._is_full(favourite):
+                return favourite.candidate
+            trials = [self._trials[self._beginning], favourite]
+        return _first(trials, {}).candidate
+
+    def _is_full(self, trial: Trial) -> bool:
+        return len(trial.examples) >= self._context.search_size
 
     def _begin(self, best: Candidate) -> None:
         self._stage += 1
+        self._beginning, self._believed = best, {}
         settings, context = self._settings, self._context
         shares = settings.shares or (1.0,) * len(settings.stages)
         left = context.cells_left()
@@ -162,3 +179,10 @@ class _Search:
             cells_left=cells_left,
         )
         self._search = settings.optimizer(self._stage).start(stage)
+
+
+def _first(trials: Sequence[Trial], beliefs: Mapping[str, float]) -> Trial:
+    """The first finalist; ties to who came first: the default, then the earlier stage."""
+    means, counts = [trial.mean or 0.0 for trial in trials], [trial.n for trial in trials]
+    expected = [beliefs.get(trial.candidate.id) for trial in trials]
+    return trials[choose_finalists(means, counts, [0] * len(trials), most=1, believed=expected)[0]]

@@ -28,7 +28,16 @@ import numpy as np
 
 from promptopt.errors import ConfigError
 from promptopt.evaluate.fidelity import Setting
-from promptopt.optimizers.model_based import PULLS, Acquisition, Late, ModelBased, Modules, Plan, SurrogateName
+from promptopt.optimizers.model_based import (
+    PULLS,
+    REFERENCE,
+    Acquisition,
+    Late,
+    ModelBased,
+    Modules,
+    Plan,
+    SurrogateName,
+)
 from promptopt.optimizers.settings import at_least, check_exemplars, check_fidelity, check_threshold
 from promptopt.program.params import Candidate, Exemplar
 from promptopt.propose.bootstrap import Bootstrap
@@ -115,21 +124,8 @@ class Ease:
     def plan(self) -> Plan:
         """How the search goes."""
         if self.fidelity == "reference":
-            return Plan("ease", self.trials, self.first, 1, "neural", "ucb", 1.0, _KEPT, 20, "together", "full")
-        return Plan(
-            "ease",
-            self.trials,
-            self.first,
-            self.per_step,
-            self.surrogate,
-            self.acquisition,
-            self.beta,
-            self.look,
-            self.examples,
-            self.modules,
-            self.evaluation,
-            self.pull,
-        )
+            return Plan.of("ease", self, **REFERENCE, look=_KEPT)
+        return Plan.of("ease", self)
 
     def start(self, context: Context) -> Search:
         """Begin.

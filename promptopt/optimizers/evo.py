@@ -23,6 +23,7 @@ from promptopt.evaluate.cells import Trial, adjusted_mean
 from promptopt.evaluate.fidelity import Setting, fidelity
 from promptopt.lm.base import Request
 from promptopt.optimizers.ease import NO_EXEMPLARS, exemplar_pools
+from promptopt.optimizers.instinct import check_temperature
 from promptopt.optimizers.model_based import Late, ModelBased, Plan
 from promptopt.optimizers.random_search import fresh
 from promptopt.optimizers.settings import at_least, check_exemplars
@@ -46,6 +47,19 @@ if TYPE_CHECKING:
 _IDLE = 3
 _SHARE = 4
 _TRIES = 50
+
+
+class _Tuples(ModelBased):
+    """Random tuples, then neighbours of the best."""
+
+    def _chosen(self, many: int) -> list[Candidate]:
+        best = self.best()
+        if not best:
+            return self._new(self._at_random(), many)
+        rng = self._rng("children")
+        near = self._space.near(best[0], 10**6, rng)
+        found = self._new(near[rng.permutation(len(near))], many)
+        return found or self._new(self._space.sample(_TRIES * many, rng), many)
 
 
 @dataclass(frozen=True)
@@ -74,18 +88,17 @@ class Evo:
     max_length: int = 500
     evaluation: Setting = "race"
 
-    kind: ClassVar[type[ModelBased]]
+    kind: ClassVar[type[ModelBased]] = _Tuples
 
     def __post_init__(self) -> None:
         at_least(1, "evo", exemplars=self.exemplars, pool=self.pool, max_length=self.max_length)
-        if not 0 <= self.temperature <= 2:
-            raise ConfigError(f"Expected evo's temperature in [0, 2], got {self.temperature}.")
+        check_temperature("evo", self.temperature)
         self.plan().check()
         fidelity(self.evaluation)
 
     def plan(self) -> Plan:
         """How the search over exemplars goes."""
-        return Plan("evo", self.trials, self.first, self.per_step, evaluation=self.evaluation)
+        return Plan.of("evo", self)
 
     def start(self, context: Context) -> Search:
         """Begin.
@@ -111,22 +124,6 @@ class Evo:
             TupleAxis(path, pool, min(self.exemplars, len(pool)), context, filtered=0) for path, pool in pools.items()
         ]
         return self.kind(self.plan(), Space(axes, context.default, context.seeds.rng("evo", "scale")), context)
-
-
-class _Tuples(ModelBased):
-    """Random tuples, then neighbours of the best."""
-
-    def _chosen(self, many: int) -> list[Candidate]:
-        best = self.best()
-        if not best:
-            return self._new(self._at_random(), many)
-        rng = self._rng("children")
-        near = self._space.near(best[0], 10**6, rng)
-        found = self._new(near[rng.permutation(len(near))], many)
-        return found or self._new(self._space.sample(_TRIES * many, rng), many)
-
-
-Evo.kind = _Tuples
 
 
 class _Texts:

@@ -21,7 +21,16 @@ import numpy as np
 
 from promptopt.errors import ConfigError
 from promptopt.evaluate.fidelity import Setting
-from promptopt.optimizers.model_based import PULLS, Acquisition, Late, ModelBased, Modules, Plan, SurrogateName
+from promptopt.optimizers.model_based import (
+    PULLS,
+    REFERENCE,
+    Acquisition,
+    Late,
+    ModelBased,
+    Modules,
+    Plan,
+    SurrogateName,
+)
 from promptopt.optimizers.settings import at_least, check_fidelity, check_soft
 from promptopt.program.params import Candidate, Instruction, Origin
 from promptopt.propose.soft_prompt import SoftAxis, SoftSettings
@@ -87,32 +96,15 @@ class Instinct:
         return self.domain == "soft"
 
     def __post_init__(self) -> None:
-        at_least(2, "instinct", texts=self.texts)
-        check_domain("instinct", self.domain)
+        check_texts("instinct", self.domain, self.texts, self.temperature, self.pairs)
         check_fidelity("instinct", self.fidelity)
-        at_least(1, "instinct", pairs=self.pairs)
-        if not 0 <= self.temperature <= 2:
-            raise ConfigError(f"Expected instinct's temperature in [0, 2], got {self.temperature}.")
         self.plan().check()
 
     def plan(self) -> Plan:
         """How the search goes."""
         if self.fidelity == "reference":
-            return Plan("instinct", self.trials, self.first, 1, "neural", "ucb", 1.0, 10_000, 20, "together", "full")
-        return Plan(
-            "instinct",
-            self.trials,
-            self.first,
-            self.per_step,
-            self.surrogate,
-            self.acquisition,
-            self.beta,
-            10_000,
-            self.examples,
-            self.modules,
-            self.evaluation,
-            self.pull,
-        )
+            return Plan.of("instinct", self, **REFERENCE)
+        return Plan.of("instinct", self)
 
     def start(self, context: Context) -> Search:
         """Begin.
@@ -136,14 +128,27 @@ class Instinct:
         return instruction_axis(context, parameter, self.domain, self.soft, self.texts, self.temperature, self.pairs)
 
 
-def check_domain(optimizer: str, domain: str) -> None:
-    """Whether this is a domain.
+def check_texts(optimizer: str, domain: str, texts: int, temperature: float, pairs: int) -> None:
+    """Whether a domain of instructions can be like this; the arguments are those of ``Instinct``.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: there is no such domain, or a number is out of range.
     """
     if domain not in ("auto", "soft", "texts"):
         raise ConfigError(f"Expected {optimizer}'s domain auto, soft or texts, got {domain!r}.")
+    at_least(2, optimizer, texts=texts)
+    at_least(1, optimizer, pairs=pairs)
+    check_temperature(optimizer, temperature)
+
+
+def check_temperature(optimizer: str, temperature: float) -> None:
+    """Whether a proposer can write at this temperature.
+
+    Raises:
+        ConfigError: it is not in [0, 2].
+    """
+    if not 0 <= temperature <= 2:
+        raise ConfigError(f"Expected {optimizer}'s temperature in [0, 2], got {temperature}.")
 
 
 def check_source(optimizer: str, domain: Domain, context: Context) -> None:

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -38,6 +38,7 @@ from promptopt.surrogate.belief import Belief, Surrogate
 from promptopt.surrogate.choose import SURROGATES, Chosen, coverage, make, needs_torch
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
@@ -61,7 +62,7 @@ _LAST = 5  # candidates that are pulled to the end when no new one may be tried
 _CELLS_EACH = 12  # that a trial takes where an evaluation gives up early
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """How a search by surrogate goes.
 
@@ -93,6 +94,27 @@ class Plan:
     evaluation: Setting = PULLS
     pull: int = 8
 
+    @classmethod
+    def of(cls, name: str, settings: DataclassInstance, **instead: Any) -> Plan:
+        """The plan that an optimizer's settings say: a setting is the field of the same name.
+
+        Args:
+            name: of the optimizer.
+            settings: what they have no field for is as usual.
+            **instead: fields that do not come from the settings, such as those that a paper's authors fixed.
+
+        Example:
+            >>> @dataclass(frozen=True)
+            ... class Mine:
+            ...     trials: int = 30
+            ...     pool: int = 100
+            >>> plan = Plan.of("mine", Mine(), per_step=1)
+            >>> plan.trials, plan.per_step, plan.first
+            (30, 1, 40)
+        """
+        both = {field.name for field in fields(cls)} & {field.name for field in fields(settings)}
+        return cls(**{**{field: getattr(settings, field) for field in both}, "name": name, **instead})
+
     @property
     def schedule(self) -> Setting:
         """For ``scheduled``, which has nothing to do where the search itself says who gets how many examples."""
@@ -118,14 +140,40 @@ class Plan:
         at_least(1, self.name, trials=self.trials, per_step=self.per_step, look=self.look, pull=self.pull)
         at_least(2, self.name, first=self.first)
         at_least(0, self.name, examples=self.examples)
-        if not (math.isfinite(self.beta) and self.beta >= 0):
-            raise ConfigError(f"Expected {self.name}'s beta ≥ 0, got {self.beta}.")
+        not_negative(self.name, beta=self.beta)
         fidelity(self.schedule)
         if self.examples and not self.full:
             raise ConfigError(
                 f"{self.name}: examples: {self.examples} gives every candidate so many, and evaluation: "
                 f"{self.evaluation} decides as it goes. Set evaluation: full beside examples."
             )
+
+
+def not_negative(optimizer: str, /, **settings: float) -> None:
+    """Whether all these settings are finite and 0 or more.
+
+    Args:
+        optimizer: whose they are, for the message.
+        **settings: by name.
+
+    Raises:
+        ConfigError: one is not.
+    """
+    for name, value in settings.items():
+        if not (math.isfinite(value) and value >= 0):
+            raise ConfigError(f"Expected {optimizer}'s {name} ≥ 0, got {value}.")
+
+
+REFERENCE: Mapping[str, Any] = {
+    "per_step": 1,
+    "surrogate": "neural",
+    "acquisition": "ucb",
+    "beta": 1.0,
+    "examples": 20,
+    "modules": "together",
+    "evaluation": "full",
+}
+"""What the authors of INSTINCT and of EASE fixed of a plan."""
 
 
 class Late:
@@ -227,18 +275,11 @@ class ModelBased:
 
     def believed(self) -> Mapping[str, float]:
         """What the surrogate thinks of the candidates that were tried, by id: each borrows from those like it."""
-        x, y, counts = self.observed()
-        if self._surrogate is None or len(y) < 2:
-            return {}
-        self._surrogate.fit(x, y, counts)
-        return self._expected(self._surrogate, x)
+        if self._surrogate is not None:  # else it decides by none
+            self._learned()
+        return self._means
 
     # What it is made of, for optimizers that do a part of it another way ----------------------------------------------
-
-    @property
-    def step(self) -> int:
-        """How many times it was asked."""
-        return self._step
 
     def observed(self) -> tuple[Floats, Floats, Ints]:
         """Features (n, d), scores (n,) and counts (n,) of all points whose candidates have a score."""
@@ -275,12 +316,7 @@ class ModelBased:
         return points[new], features[new]
 
     def _chosen(self, many: int) -> list[Candidate]:
-        x, y, counts = self.observed()
-        surrogate: Surrogate | None = None
-        if len(y) >= 2:  # else nothing was told: nothing to learn from
-            surrogate = self._model(x.shape[1])
-            surrogate.fit(x, y, counts)
-            self._means = self._expected(surrogate, x)
+        surrogate, y = self._learned()
         for axis in self._turns():
             found = self._among(many, surrogate, y, *self.looked_at(axis))
             if found:
@@ -324,13 +360,23 @@ class ModelBased:
         self._note(surrogate, y, points[wanted], belief, wanted, gain, found)
         return found
 
-    def _expected(self, surrogate: Surrogate, x: Floats) -> dict[str, float]:
-        """What a fitted surrogate thinks of the candidates of these points (n, d); of several, the best."""
-        found: dict[str, float] = {}
+    def _learned(self) -> tuple[Surrogate | None, Floats]:
+        """The surrogate, fitted to all scores (n,); None where nothing was told: nothing to learn from.
+
+        What it thinks of the candidates is ``_means`` then; of several points of one, the best.
+        """
+        x, y, counts = self.observed()
+        if len(y) < 2:
+            return None, y
+        if self._surrogate is None:
+            seed = self._context.seeds.integer("surrogate", bits=31)
+            self._surrogate = make(self._plan.surrogate, x.shape[1], seed)
+        self._surrogate.fit(x, y, counts)
+        self._means = {}
         keys = [key for key in self._ids if self.worth(key)[1]]
-        for key, mean in zip(keys, surrogate.belief(x).mean.tolist(), strict=True):
-            found[key] = max(mean, found.get(key, -math.inf))
-        return found
+        for key, mean in zip(keys, self._surrogate.belief(x).mean.tolist(), strict=True):
+            self._means[key] = max(mean, self._means.get(key, -math.inf))
+        return self._surrogate, y
 
     def _pulled(self, candidate: Candidate) -> Ask:
         """A candidate on a few more examples: the block of this round, or what it has not had after that."""
@@ -363,11 +409,7 @@ class ModelBased:
 
     def _last(self) -> list[Candidate]:
         """When no new candidate may be tried: those that are expected most of, as long as they lack examples."""
-        x, y, counts = self.observed()
-        if len(y) >= 2:
-            surrogate = self._model(x.shape[1])
-            surrogate.fit(x, y, counts)
-            self._means = self._expected(surrogate, x)
+        self._learned()
         ranked = sorted(self._candidates, key=lambda key: (-self._means.get(key, self._shrunk(key)), key))
         return [self._candidates[key] for key in ranked[:_LAST] if self._is_open(key)]
 
@@ -376,11 +418,6 @@ class ModelBased:
             gain: Floats = belief.mean + self._plan.beta * belief.sigma
             return gain
         return self._rng("thompson", turn).normal(belief.mean, belief.sigma)
-
-    def _model(self, width: int) -> Surrogate:
-        if self._surrogate is None:
-            self._surrogate = make(self._plan.surrogate, width, self._context.seeds.integer("surrogate", bits=31))
-        return self._surrogate
 
     def _at_random(self) -> Ints:
         # The same for all of them, so that comparing two compares what comes after.
@@ -403,15 +440,11 @@ class ModelBased:
             features = self._space.features(np.stack(fresh))
             made = self._space.candidates(np.stack(fresh), origin)
             for point, row, candidate in zip(fresh, features, made, strict=True):
-                self._seen.add(point.tobytes())
-                if candidate is None:
+                new = candidate is not None and candidate.id not in self._asked
+                if candidate is None or (new and not self._context.guard.passes(candidate)):
+                    self._seen.add(point.tobytes())
                     continue
-                new = candidate.id not in self._asked
-                if new and not self._context.guard.passes(candidate):
-                    continue
-                self._points.append(point)
-                self._ids.append(candidate.id)
-                self._features.append(row)
+                self._remember(point, row, candidate)
                 if new:
                     found.append(candidate)
                     self._asked.add(candidate.id)
@@ -421,10 +454,14 @@ class ModelBased:
         """Remember where in the space a candidate is, if it is there."""
         point = self._space.point(candidate)
         if point is not None and point.tobytes() not in self._seen:
-            self._seen.add(point.tobytes())
-            self._points.append(point)
-            self._ids.append(candidate.id)
-            self._features.append(self._space.features(point[None])[0])
+            self._remember(point, self._space.features(point[None])[0], candidate)
+
+    def _remember(self, point: Ints, features: Floats, candidate: Candidate) -> None:
+        """The point is met, and what the candidate scores is learned of it."""
+        self._seen.add(point.tobytes())
+        self._points.append(point)
+        self._ids.append(candidate.id)
+        self._features.append(features)
 
     def _shrunk(self, key: str) -> float:
         """A score drawn towards the default's, the more the fewer examples it is from."""

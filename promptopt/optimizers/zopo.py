@@ -27,8 +27,8 @@ import numpy as np
 from promptopt.errors import ConfigError
 from promptopt.evaluate.fidelity import Setting
 from promptopt.optimizers.ease import NO_EXEMPLARS, exemplar_pools
-from promptopt.optimizers.instinct import Domain, check_domain, check_source, instruction_axis, seeds
-from promptopt.optimizers.model_based import Late, ModelBased, Plan
+from promptopt.optimizers.instinct import Domain, check_source, check_texts, instruction_axis, seeds
+from promptopt.optimizers.model_based import Late, ModelBased, Plan, not_negative
 from promptopt.optimizers.settings import at_least, check_exemplars, check_fidelity
 from promptopt.program.params import Candidate
 from promptopt.propose.soft_prompt import SoftSettings
@@ -106,32 +106,21 @@ class Zopo:
         return self.domain == "soft" and self.over != "exemplars"
 
     def __post_init__(self) -> None:
-        at_least(2, "zopo", texts=self.texts, closest=self.closest)
-        check_domain("zopo", self.domain)
+        check_texts("zopo", self.domain, self.texts, self.temperature, self.pairs)
         check_fidelity("zopo", self.fidelity)
         if self.over not in ("instructions", "exemplars", "joint"):
             raise ConfigError(f"Expected zopo's over instructions, exemplars or joint, got {self.over!r}.")
-        at_least(
-            1,
-            "zopo",
-            pairs=self.pairs,
-            reach=self.reach,
-            exemplars=self.exemplars,
-            pool=self.pool,
-            neighbours=self.neighbours,
-        )
+        at_least(2, "zopo", closest=self.closest)
+        at_least(1, "zopo", exemplars=self.exemplars, pool=self.pool, reach=self.reach, neighbours=self.neighbours)
         at_least(0, "zopo", patience=self.patience)
-        for name in ("rate", "sure"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise ConfigError(f"Expected zopo's {name} ≥ 0, got {value}.")
+        not_negative("zopo", rate=self.rate, sure=self.sure)
         self.plan().check()
 
     def plan(self) -> Plan:
         """How the search goes."""
         if self.fidelity == "reference":
-            return Plan("zopo", self.trials, self.first, 1, examples=20, evaluation="full")
-        return Plan("zopo", self.trials, self.first, self.per_step, examples=self.examples, evaluation=self.evaluation)
+            return Plan.of("zopo", self, per_step=1, examples=20, evaluation="full")
+        return Plan.of("zopo", self)
 
     def start(self, context: Context) -> Search:
         """Begin: make the pool.
@@ -201,7 +190,7 @@ class _Climb(ModelBased):
         self._context.note(
             {
                 "kind": "round",
-                "step": self.step,
+                "step": self._step,
                 "trials": self._tried,
                 "points": len(points),
                 "surrogate": "local_ntk",
@@ -235,19 +224,16 @@ class _Climb(ModelBased):
             return None
         local = LocalNTK(x.shape[1], NTKSettings(fidelity=self._settings.fidelity))
         local.fit(x[near], y[near], counts[near])
+        way = local.ascent(here)
+        if not way.any():
+            return None
         if self._reference:
-            way = local.ascent(here)
             self._variance = float(local.belief(here[None]).sigma[0]) ** 2
             sure = self._variance <= _THRESHOLD
         else:
-            way, size = local.ascent(here), 0.0
-            if way.any():
-                size = float(np.linalg.norm(way))
-            sure = size > 0 and size > self._settings.sure * math.sqrt(local.variance_along(here, way))
+            sure = bool(np.linalg.norm(way) > self._settings.sure * math.sqrt(local.variance_along(here, way)))
         self._unsure = 0 if sure else self._unsure + 1
-        if not way.any() or self._unsure >= _COUNT:
-            return None
-        return way
+        return way if self._unsure < _COUNT else None
 
     def _farthest(self, here: Floats, way: Floats, features: Floats) -> Floats:
         """Of the points around here the one that lies farthest along the way."""

@@ -10,8 +10,9 @@ embeddings on their first q principal components, each divided by the spread of 
 
 R_i is the variance of a mean of c_i scores (``linear.noise``): binomial counts, so a score on five examples weighs less
 than one on fifty. b is estimated with the rest (its prior is flat), and s, ℓ and t are those of the highest marginal
-likelihood times weak priors, found from several starts. Leave-one-out predictions are exact without refitting
-(Rasmussen & Williams 2006, eq. 5.10–5.12); their log-likelihood says which of several surrogates to believe.
+likelihood times weak priors, found from several starts by its gradient (``_evidence``). Leave-one-out predictions are
+exact without refitting (Rasmussen & Williams 2006, eq. 5.10–5.12); their log-likelihood says which of several
+surrogates to believe.
 
 Points that were picked and have no score yet count as observed at their expected value, with the noise of a typical
 point: more rows of the covariance, while the mean stays what it was.
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 Kernel = Literal["matern", "rbf"]
 
 _STARTS = ((0.0, 0.0), (-1.0, -0.7), (-1.0, 0.7))  # log s relative to the spread of y, log ℓ relative to the median r
+_NEAR = 0.1  # of a log: who comes so near to where another start ended would end there too
 _ROWS = 8192
 _LEAST = 1e-6
 
@@ -82,20 +84,24 @@ class GaussianProcess:
         spread = max(float(y.std()), 0.05)
         middle = np.log([spread, typical, 0.02])
 
-        def loss(logs: Floats) -> float:
+        def loss(logs: Floats) -> tuple[float, Floats]:
             # Weak priors: within a factor of e^1.5 or so of what the data's own scales suggest.
-            return -self._evidence(apart, *np.exp(logs)) + 0.5 * float((((logs - middle) / 1.5) ** 2).sum())
+            value, slope = self._evidence(apart, *np.exp(logs))
+            off = (logs - middle) / 1.5
+            return 0.5 * float(off @ off) - value, off / 1.5 - slope
 
-        best = min(
-            (
-                minimize(
-                    loss, middle + np.array([a, b, 0.0]), method="L-BFGS-B", bounds=[(m - 5, m + 5) for m in middle]
-                )
-                for a, b in _STARTS
-            ),
-            key=lambda found: float(found.fun),
-        )
-        self._settle(apart, *np.exp(best.x))
+        ends: list[tuple[float, Floats]] = []
+
+        def arrived(xk: Floats) -> None:
+            if any(np.abs(xk - end).max() < _NEAR for _, end in ends):
+                raise StopIteration
+
+        bounds = [(m - 5, m + 5) for m in middle]
+        for a, b in _STARTS:
+            start = middle + np.array([a, b, 0.0])
+            found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, callback=arrived)
+            ends.append((float(found.fun), found.x))
+        self._settle(apart, *np.exp(min(ends, key=lambda end: end[0])[1]))
 
     @property
     def rest(self) -> float:
@@ -149,29 +155,67 @@ class GaussianProcess:
         return self._s**2 * self._shape(_distances(a, b) / self._l)
 
     def _shape(self, r: Floats) -> Floats:
-        if self._kernel == "rbf":
-            return np.exp(-0.5 * r**2)
-        scaled = math.sqrt(5) * r
-        value: Floats = (1 + scaled + scaled**2 / 3) * np.exp(-scaled)
-        return value
+        return self._shape_and_slope(r)[0]
 
-    def _root_of(self, apart: Floats, s: float, length: float, t: float) -> Floats:
-        covariance = s**2 * self._shape(apart / length) + np.diag(self._known + t**2 + _LEAST * s**2)
+    def _shape_and_slope(self, r: Floats) -> tuple[Floats, Floats]:
+        """k(r), and by log ℓ its slope g(r) = −r·k′(r)."""
+        if self._kernel == "rbf":
+            squared = r**2
+            shape = np.exp(-0.5 * squared)
+            return shape, squared * shape
+        scaled = math.sqrt(5) * r
+        third = scaled**2 / 3
+        falling = np.exp(-scaled)
+        return (1 + scaled + third) * falling, third * (1 + scaled) * falling
+
+    def _root_of(self, shape: Floats, s: float, t: float) -> Floats:
+        covariance = s**2 * shape
+        covariance.flat[:: len(shape) + 1] += self._known + t**2 + _LEAST * s**2
         return np.asarray(np.linalg.cholesky(covariance), dtype=np.float64)
 
-    def _evidence(self, apart: Floats, s: float, length: float, t: float) -> float:
-        """log p(y), b integrated out."""
-        root = self._root_of(apart, s, length, t)
-        y, ones = solved(root, self._y[:, None])[:, 0], solved(root, np.ones((len(self._y), 1)))[:, 0]
-        weight = ones @ ones
-        residual = y - ones * (ones @ y / weight)
-        return float(-0.5 * residual @ residual - np.log(np.diag(root)).sum() - 0.5 * math.log(weight))
+    def _evidence(self, apart: Floats, s: float, length: float, t: float) -> tuple[float, Floats]:
+        """log p(y) with b integrated out, but for a constant; and its gradient by log s, log ℓ and log t, (3,).
+
+        With D = diag(R + t²), Σ = s²(k + δI) + D (δ keeps it definite), w = 1ᵀΣ⁻¹1, P = Σ⁻¹ − Σ⁻¹1·1ᵀΣ⁻¹/w and
+        a = Py = Σ⁻¹(y − b), b by least squares:
+
+            log p = −½·yᵀa − ½·log|Σ| − ½·log w
+
+        By any of the three, ∂P = −P·∂Σ·P, ∂log|Σ| = tr(Σ⁻¹∂Σ) and ∂log w = −1ᵀΣ⁻¹·∂Σ·Σ⁻¹1/w; the last two are
+        tr(P∂Σ) together, so that (Rasmussen & Williams 2006, eq. 5.9, with P for Σ⁻¹)
+
+            ∂log p = ½·aᵀ∂Σa − ½·tr(P∂Σ)
+
+        ∂Σ is 2(Σ − D) by log s, s²g by log ℓ and 2t²I by log t. With PΣP = P, so that aᵀΣa = yᵀPy, and tr(PΣ) = n − 1,
+        the first and the last need the diagonal alone, e_i = a_i² − P_ii:
+
+            by log s:  yᵀPy − (n − 1) − Σ_i e_i·D_ii      by log t:  t²·Σ_i e_i
+
+            by log ℓ:  ½·s²·(aᵀga + 1ᵀΣ⁻¹gΣ⁻¹1/w − tr(Σ⁻¹g))
+        """
+        # Not by scipy.linalg itself: for so few numbers, what it checks takes longer than what it works out.
+        from scipy.linalg.lapack import dpotri, dpotrs
+
+        shape, g = self._shape_and_slope(apart / length)
+        root = self._root_of(shape, s, t)
+        told, level = dpotrs(root.T, np.array([self._y, np.ones(len(root))]).T)[0].T  # Σ⁻¹y and Σ⁻¹1
+        w = level.sum()
+        b = told.sum() / w
+        a = told - b * level
+        fit = (self._y - b) @ a
+        value = -0.5 * fit - np.log(np.diag(root)).sum() - 0.5 * math.log(w)
+
+        upper = dpotri(root.T)[0]  # Σ⁻¹, and zeros below its diagonal; g's diagonal is 0
+        e = a**2 - np.diag(upper) + level**2 / w
+        bent = a @ g @ a + level @ g @ level / w - 2 * np.vdot(upper.T, g)
+        by_s = fit - (len(e) - 1) - e @ (self._known + t**2)
+        return float(value), np.array([by_s, 0.5 * s**2 * bent, t**2 * e.sum()])
 
     def _settle(self, apart: Floats, s: float, length: float, t: float) -> None:
         self._s, self._l, self._t = float(s), float(length), float(t)
-        self._root = self._root_of(apart, s, length, t)
+        self._root = self._root_of(self._shape(apart / length), s, t)
         self._all, self._root_of_all = self._z, self._root
-        y, ones = solved(self._root, self._y[:, None])[:, 0], solved(self._root, np.ones((len(self._y), 1)))[:, 0]
+        y, ones = solved(self._root, np.column_stack([self._y, np.ones(len(self._y))])).T
         self._b = float(ones @ y / (ones @ ones))
         self._weights = solved(self._root.T, (y - self._b * ones)[:, None], lower=False)[:, 0]
 

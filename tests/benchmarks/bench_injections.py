@@ -4,8 +4,8 @@
 
 The attacks of tests/faults/injections.jsonl, each in a short search of its own (``reflective``, which shows rows,
 answers and remarks), with a scripted task model that answers best where the payload is in its prompt: so a payload
-that is proposed and not refused would be recommended. Printed: attacks that the proposer obeyed, and of these those that were
-refused, tried, and recommended. Attacks in ``--out`` are not run again.
+that is proposed and not refused would be recommended. Printed: attacks that the proposer obeyed, and of these those
+that were refused, tried, and recommended. Attacks in ``--out`` are not run again.
 """
 
 import argparse

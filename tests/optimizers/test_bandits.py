@@ -16,7 +16,7 @@ from promptopt.optimizers.ease import Ease
 from promptopt.optimizers.evo import Evo
 from promptopt.optimizers.instinct import Instinct
 from promptopt.optimizers.instructzero import InstructZero
-from promptopt.optimizers.model_based import ModelBased
+from promptopt.optimizers.model_based import ModelBased, Plan
 from promptopt.optimizers.zopo import Zopo
 from promptopt.program.module import Module
 from promptopt.program.predict import Predict
@@ -503,6 +503,9 @@ def test_a_search_that_was_told_nothing_believes_nothing():
         (lambda: Instinct(temperature=3.0), "temperature"),
         (lambda: Instinct(soft=SoftSettings(vectors=0)), "vectors"),
         (lambda: Zopo(closest=1), "zopo's closest ≥ 2"),
+        (lambda: Zopo(texts=1), "zopo's texts ≥ 2"),
+        (lambda: Zopo(pairs=0), "zopo's pairs ≥ 1"),
+        (lambda: Zopo(temperature=3.0), "zopo's temperature"),
         (lambda: Zopo(sure=-1.0), "zopo's sure ≥ 0"),
         (lambda: Evo(temperature=-0.1), "temperature"),
         (lambda: Evo(per_step=0), "evo's per_step ≥ 1"),
@@ -513,6 +516,23 @@ def test_a_search_that_was_told_nothing_believes_nothing():
 def test_settings_out_of_range(make, message):
     with pytest.raises(ConfigError, match=message):
         make()
+
+
+def test_a_plan_is_what_the_settings_say():
+    said = {"trials": 7, "first": 3, "per_step": 2, "surrogate": "rbf", "acquisition": "thompson", "beta": 0.5}
+    said |= {"modules": "in_turn", "evaluation": "full", "examples": 6, "pull": 3}
+    assert Ease(**said, look=9, pool=30).plan() == Plan(name="ease", **said, look=9)
+    assert Instinct(**said).plan() == Plan(name="instinct", **said)
+    assert Zopo(trials=7, evaluation="race").plan() == Plan(name="zopo", trials=7, per_step=2, evaluation="race")
+    assert Evo(trials=7, evaluation="race").plan() == Plan(name="evo", trials=7, evaluation="race")
+
+
+@needs_torch
+def test_a_reference_is_planned_as_its_authors_did():
+    own = {"trials": 7, "first": 3, "per_step": 2, "surrogate": "rbf", "acquisition": "thompson", "beta": 0.5}
+    theirs = {"trials": 7, "first": 3, "per_step": 1, "surrogate": "neural", "examples": 20, "evaluation": "full"}
+    assert Ease(**own, look=9, fidelity="reference", pull=8).plan() == Plan(name="ease", **theirs, look=50)
+    assert Instinct(**own, modules="in_turn", fidelity="reference").plan() == Plan(name="instinct", **theirs)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 
 from promptopt.errors import ConfigError
 from promptopt.optimizers.abo import Abo
+from promptopt.optimizers.chain import Chain as ChainOfOptimizers
 from promptopt.optimizers.directional import Directional
 from promptopt.optimizers.operator import OperatorMix
 from promptopt.optimizers.protegi import Protegi
@@ -240,6 +241,16 @@ def test_of_several_modules_the_broken_one_gets_the_work_and_critics_see_its_own
         assert re.search(r'"word \d+" -> "broken \d+"; the whole program then answered "wrong \d+"', shown)
     if optimizer in (Reflective, Protegi, Textgrad):
         assert re.search(r'"broken \d+" -> got "wrong \d+", expected "right \d+"', shown)
+
+
+def test_critics_see_steps_in_a_chain_too(search, tmp_path):
+    def text(kind, request, number):
+        return f"<new>Do the first thing at level {3 + number}.</new>"
+
+    proposer = Proposer(text)
+    settings = ChainOfOptimizers(stages=({"name": "reflective", "steps": 2, "per_step": 1, "modules": "in_turn"},))
+    run(search, tmp_path, settings, proposer, Chain(), chain_answers)
+    assert re.search(r'"word \d+" -> "broken \d+"', "\n".join(proposer.of("reflect")))
 
 
 def test_reflective_merges_what_two_candidates_have_mended(search, tmp_path):

@@ -59,6 +59,50 @@ def test_leave_one_out_is_what_the_others_predict():
 
 
 @pytest.mark.parametrize("kernel", ["matern", "rbf"])
+def test_the_evidence_is_that_of_dense_algebra_and_its_gradient_that_of_small_steps(kernel):
+    x, y, _, _ = field(25)
+    model = GaussianProcess(kernel)
+    model.fit(x, y, np.arange(25) % 7 + 2)
+    apart = np.linalg.norm(model._z[:, None] - model._z[None], axis=2)
+
+    def value(logs):
+        return model._evidence(apart, *np.exp(logs))[0]
+
+    def dense_value(logs):
+        s, length, t = np.exp(logs)
+        covariance = s**2 * model._shape(apart / length) + np.diag(model._known + t**2 + 1e-6 * s**2)
+        precision = np.linalg.inv(covariance)
+        level = precision.sum(1)
+        told = y @ precision @ y - (level @ y) ** 2 / level.sum()
+        return -0.5 * (told + np.linalg.slogdet(covariance)[1] + np.log(level.sum()))
+
+    chosen = np.log([model._s, model._l, model._t])
+    for off in np.random.default_rng(0).normal(size=(8, 3)):
+        logs = chosen + off
+        assert value(logs) == pytest.approx(dense_value(logs), abs=1e-8)
+        small = [(value(logs + step) - value(logs - step)) / 2e-5 for step in 1e-5 * np.eye(3)]
+        assert model._evidence(apart, *np.exp(logs))[1] == pytest.approx(small, rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize("kernel", ["matern", "rbf"])
+def test_what_is_chosen_is_likelier_than_what_is_around_it_and_elsewhere(kernel):
+    for seed in range(3):
+        x, y, counts, _ = field(30, seed=seed, count=10)
+        model = GaussianProcess(kernel)
+        model.fit(x, y, counts)
+        apart = np.linalg.norm(model._z[:, None] - model._z[None], axis=2)
+        middle = np.log([max(y.std(), 0.05), np.median(apart[np.triu_indices(30, 1)]), 0.02])
+
+        def posterior(logs, model=model, apart=apart, middle=middle):
+            return model._evidence(apart, *np.exp(logs))[0] - 0.5 * (((logs - middle) / 1.5) ** 2).sum()
+
+        chosen = np.log([model._s, model._l, model._t])
+        grid = np.stack(np.meshgrid(*[np.linspace(-2.5, 2.5, 9)] * 3), -1).reshape(-1, 3)
+        others = [*(middle + grid), *(chosen + 0.05 * grid)]
+        assert posterior(chosen) > max(posterior(logs) for logs in others) - 1e-6
+
+
+@pytest.mark.parametrize("kernel", ["matern", "rbf"])
 def test_it_learns_and_knows_where_it_has_been(kernel):
     x, y, counts, _ = field(60)
     model = GaussianProcess(kernel)
