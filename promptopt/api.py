@@ -70,10 +70,7 @@ def optimize(
     task = task if isinstance(task, Task) else load_task(task)
     settings, name = _optimizer(task, optimizer)
     limits = budget or _limits(task)
-    if limits.usd is not None and not any(spec.price.charges for spec in task.models.values()):
-        raise ConfigError(
-            "budget.usd needs a price: add price: {input: …, output: …} (USD a million tokens) to a model."
-        )
+    check_prices(task, limits)
     identity = _identity(task, settings, name, limits, start)
     folder = Path(out) if out is not None else default_folder(task, settings, name, limits, start)
     about = {
@@ -107,6 +104,18 @@ def optimize(
                     embedder_name=task.models["embedder"].id if "embedder" in task.models else "",
                 )
                 return Engine(job, run, Session(doors), purse, meter, observer).result()
+
+
+def check_prices(task: Task, limits: Limits) -> None:
+    """Whether a limit in dollars can be kept.
+
+    Raises:
+        ConfigError: no model has a price.
+    """
+    if limits.usd is not None and not any(spec.price.charges for spec in task.models.values()):
+        raise ConfigError(
+            "budget.usd needs a price: add price: {input: …, output: …} (USD a million tokens) to a model."
+        )
 
 
 def folder_of(task: Task, optimizer: Optimizer | str | None = None, budget: Limits | None = None) -> Path:

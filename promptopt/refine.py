@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from promptopt import jsonio
-from promptopt.api import open_doors, open_models
-from promptopt.errors import ConfigError
+from promptopt.api import check_prices, open_doors, open_models
+from promptopt.errors import ConfigError, ModelDownError
 from promptopt.evaluate.cells import Cell, FailurePolicy
 from promptopt.evaluate.evaluator import Ask, Evaluator
 from promptopt.evaluate.stats import Interval, paired_interval
@@ -26,12 +26,14 @@ from promptopt.propose.test_time import Mode, TestTimePreference
 from promptopt.records import Example, Prediction, Score, Usage
 from promptopt.search.budget import Budget, Limits
 from promptopt.search.engine import pays_once
+from promptopt.search.events import BudgetStopped, Interrupted, RunFinished, RunStarted
 from promptopt.search.run import Run
 from promptopt.task.dataset import Columns, SearchSplit, examples, read_rows, without_duplicates
 from promptopt.task.load import load_task
 from promptopt.task.task import Task
 
-_REFINEMENT = "refinement"
+_REFINEMENT = "the refinement"  # beside the outputs in a cell; no field has a space in its name
+_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Refined:
         first: mean reward of the first sample of each; None where nothing was answered.
         best_of_width: mean reward of the best of the program's own samples.
         refined: mean reward of the best answer.
-        gain: interval of the mean difference refined − best of width; never below 0, as the best is kept: it says how
+        gain: interval of the mean difference refined − best of width, which is never below 0 as the best is kept: how
             much was gained by the judge's own measure, not whether another judge would agree.
         generations: requests for answers and critiques.
         judgements: answers given to the judge.
@@ -150,10 +152,10 @@ def refine(
         raise ConfigError("Expected at least one prompt to refine the answer of, got none.")
     candidate = candidate or task.program.default()
     program = _Program(
-        TestTimePreference(task.program.bind(candidate), task.metric, seed=task.seed, **asdict(settings))
+        TestTimePreference(task.program.bind(candidate), task.metric, seed=task.seed, strict=True, **asdict(settings))
     )
-    _check_targets(task, asked)
     limits = budget or Limits()
+    _check(task, settings, limits)
     identity = {
         "task": task.digest,
         "program": program.digest,
@@ -178,18 +180,32 @@ def refine(
                 session,
                 run.cells,
                 FailurePolicy(None, task.failures.stop_at),
-                doors["task"].concurrency,  # prompts: their calls, in flight at different steps, fill batches together
+                _at_once(task, settings, limits, doors["task"].concurrency),
                 purse,
                 watch,
+                whole=True,
             )
-            done = evaluator.evaluate([Ask(candidate)], SearchSplit(asked))
+            run.event(RunStarted(task.name, "refine", run.resumed, run.cells.count), purse.seconds)
+            stopped = _stop_of_an_earlier_sitting(run, limits)
+            there = [e for e in asked if run.cells.get(evaluator.key(candidate, e)) is not None]
+            wanted = there if stopped else asked  # a rerun honours where a limit ended it
+            try:
+                done = evaluator.evaluate([Ask(candidate)], SearchSplit(tuple(wanted)))
+            except (KeyboardInterrupt, ModelDownError) as error:
+                run.event(Interrupted(str(error) or "Ctrl-C"), purse.seconds)
+                raise
+            if done.stopped is not None:
+                stopped = str(done.stopped)
+                charged = {role: usage.to_json() for role, usage in purse.by_role.items()}
+                run.event(BudgetStopped("refine", 0, stopped, limits.to_json(), charged), purse.seconds)
         cells = [run.cells.get(evaluator.key(candidate, example)) for example in asked]
-        stopped = "" if done.stopped is None else str(done.stopped)
         paid = {role: counts.paid for role, counts in meter.roles.items()}
         result = _summed(asked, cells, stopped, purse.by_role, paid, folder)
         lines = [_line(example, cell) for example, cell in zip(asked, cells, strict=True) if cell is not None]
         run.write_lines("answers.jsonl", lines)
         run.write("result.json", result.to_json())
+        run.event(RunFinished("refined"), purse.seconds)
+        run.sync()
         return result
 
 
@@ -208,10 +224,7 @@ class _Program:
     def bind(self, _: Candidate) -> _Program:
         return self
 
-    def __call__(self, **inputs: Any) -> Prediction:
-        return self.on_example(Example(jsonio.digest(inputs)[:16], inputs, None, inputs))
-
-    def on_example(self, example: Example) -> Prediction:
+    def __call__(self, example: Example) -> Prediction:
         made = self._refines.refine_example(example)
         return Prediction({**made.prediction.outputs, _REFINEMENT: made.to_json()})
 
@@ -220,13 +233,32 @@ def _own_reward(_: Example, prediction: Prediction) -> Score:
     return Score(float(prediction[_REFINEMENT]["reward"]))
 
 
-def _check_targets(task: Task, asked: Sequence[Example]) -> None:
-    """A metric that compares with a target is of no use for prompts without one; told before anything is spent."""
-    if all(example.target is None for example in asked) and getattr(task.metric, "needs_target", False):
+def _check(task: Task, settings: Refine, limits: Limits) -> None:
+    """What would only be seen when something is paid is told before."""
+    if getattr(task.metric, "needs_target", False):
         raise ConfigError(
-            f"The metric of {task.name} compares with a target, and the prompts have none. Give them a column "
-            "'target', or take a metric that judges answers alone: constraints, reward_model, judge, pairwise_judge."
+            f"The metric of {task.name} compares with the solution: an answer that is chosen by it is worth nothing. "
+            "Take a metric that judges answers alone: constraints, reward_model, judge, pairwise_judge."
         )
+    if settings.critic != "task" and settings.critic not in task.models:
+        raise ConfigError(f"The critic is to be the model of the role {settings.critic}, and {task.name} names none.")
+    check_prices(task, limits)
+
+
+def _at_once(task: Task, settings: Refine, limits: Limits, most: int) -> int:
+    """Prompts on their way together: as many as fill batches, and no more than a budget can bring to their end."""
+    if limits.calls is not None:
+        samples = max(1, len(task.program.predictors())) * settings.width
+        depth = 0 if settings.mode == "best_of_n" else settings.depth
+        return max(1, min(most, limits.calls // (samples + depth * (2 + settings.width))))
+    return min(most, _AT_ONCE) if limits.tokens is not None or limits.usd is not None else most
+
+
+def _stop_of_an_earlier_sitting(run: Run, limits: Limits) -> str:
+    for event in reversed(run.events):
+        if event["event"] == "BudgetStopped" and event["limits"] == limits.to_json():
+            return str(event["why"])
+    return ""
 
 
 def _line(example: Example, cell: Cell) -> dict[str, Any]:
@@ -253,7 +285,7 @@ def _summed(
         unusable.update(one["unusable"])
     failures = Counter(cell.failure.kind for cell in cells if cell is not None and cell.failure is not None)
     firsts = [one["answers"][0]["reward"] for one in made if one["answers"][0]["reward"] is not None]
-    best = [one["first"] if one["first"] is not None else 0.0 for one in made]
+    best = [one["first"] for one in made]
     rewards = [one["reward"] for one in made]
     gain = paired_interval([b - a for a, b in zip(best, rewards, strict=True)]) if len(made) > 1 else None
     return Refined(

@@ -89,11 +89,51 @@ def test_cut_anywhere_and_run_again_equals_uncut_and_pays_nothing_twice(play, tm
 
 
 @pytest.mark.parametrize("calls", [1, 7, 13, 30])
-def test_a_budget_is_kept_and_what_is_answered_is_kept_too(play, tmp_path, calls):
-    result = play(limits=Limits(calls=calls))
-    assert result.charged["task"].calls <= calls
-    assert result.stopped
-    assert len(lines(tmp_path / "run" / "answers.jsonl")) == result.answered < 6
+def test_a_budget_is_kept_carries_what_it_can_and_a_rerun_pays_no_more(play, tmp_path, calls):
+    first = play(limits=Limits(calls=calls))
+    assert sum(usage.calls for usage in first.charged.values()) <= calls
+    assert first.stopped
+    assert first.answered == calls // 6  # calls of a prompt
+    written = (tmp_path / "run" / "answers.jsonl").read_bytes()
+    assert len(lines(tmp_path / "run" / "answers.jsonl")) == first.answered
+    again = play(limits=Limits(calls=calls))
+    assert again.stopped == first.stopped
+    assert sum(usage.calls for usage in again.paid.values()) == 0
+    assert (tmp_path / "run" / "answers.jsonl").read_bytes() == written
+
+
+def test_minutes_count_over_sittings(play):
+    first = play(limits=Limits(minutes=1e-9))
+    assert first.stopped
+    again = play(limits=Limits(minutes=1e-9))
+    assert again.stopped
+    assert sum(usage.calls for usage in again.paid.values()) == 0
+
+
+def test_a_critic_that_is_down_is_no_answer_and_is_asked_again_later(play, tmp_path):
+    def down(request):
+        if request.messages[0][1].startswith(("You compare", "You assess")):
+            return Failure("connection", "refused")
+        return reply(request)
+
+    result = play(text=down)
+    assert (result.answered, result.failures) == (0, {"connection": 6})
+    again = play()
+    assert (again.answered, again.refined) == (6, 1.0)
+
+
+def test_an_output_may_be_called_refinement(tmp_path):
+    task = Task(
+        "numbers",
+        Predict("word -> refinement", instruction="Answer."),
+        splits(),
+        Constraints(column="constraints"),
+        {"task": ModelSpec("scripted/task", retries=0)},
+        cache="run",
+    )
+    result = refine(task, PROMPTS[:1], Refine(2, 0), out=tmp_path / "run", backends={"task": ScriptedLM(reply)})
+    assert result.answered == 1
+    assert list(lines(tmp_path / "run" / "answers.jsonl")[0]["output"]) == ["refinement"]
 
 
 def test_prompts_that_fail_are_told_and_harm_no_other(play, tmp_path):
@@ -115,8 +155,12 @@ def test_other_settings_are_another_run(play):
 
 
 def test_a_metric_that_needs_targets_is_refused_before_anything_is_paid(play, tmp_path):
-    with pytest.raises(ConfigError, match="have none"):
+    with pytest.raises(ConfigError, match="compares with the solution"):
         play(metric=ExactMatch(), log=tmp_path / "log")
+    with pytest.raises(ConfigError, match="needs a price"):
+        play(limits=Limits(usd=1.0), log=tmp_path / "log")
+    with pytest.raises(ConfigError, match="the role nobody"):
+        play(settings=Refine(critic="nobody"), log=tmp_path / "log")
     assert not (tmp_path / "log").exists()
     with pytest.raises(ConfigError, match="at least one prompt"):
         play(prompts=())

@@ -8,7 +8,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from promptopt.errors import (
     BudgetExhaustedError,
@@ -35,15 +35,6 @@ class Program(Protocol):
 
     def bind(self, candidate: Candidate) -> Callable[..., Prediction]:
         """The program with the candidate's values in it."""
-        ...
-
-
-@runtime_checkable
-class OnExamples(Protocol):
-    """A program that may look at the whole example, and not at its inputs alone: one that judges its own answers."""
-
-    def on_example(self, example: Example) -> Prediction:
-        """What it answers."""
         ...
 
 
@@ -115,6 +106,8 @@ class Evaluator:
         payer: charged for cells that the log already has.
         by: the role that answers for ``task``, kept apart in the log; ``""``: the task's own model.
         traced: whether cells keep what each predictor was asked and answered.
+        whole: whether what a candidate is bound into is called with the example itself, and not with its inputs: only
+            where nothing is measured, as its target could be read there.
         watch: called with each finished cell, for progress; must not raise.
     """
 
@@ -130,6 +123,7 @@ class Evaluator:
         watch: Callable[[Cell], None] | None = None,
         by: str = "",
         traced: bool = False,
+        whole: bool = False,
     ) -> None:
         self.policy = policy or FailurePolicy()
         self._program = program
@@ -137,6 +131,7 @@ class Evaluator:
         self._session = session.standing_in(by) if by else session
         self._by = by
         self._traced = traced
+        self._whole = whole
         self._log = log
         self._concurrency = concurrency
         self._payer = payer
@@ -259,7 +254,7 @@ class Evaluator:
         failure: Failure | None = None
         with Tally() as tally, self._recording() as steps:
             try:
-                prediction = _called(job.bound, job.example)
+                prediction = job.bound(job.example) if self._whole else job.bound(**job.example.inputs)
                 judgement = judged(self._metric, job.example, prediction)
                 output, score, feedback = prediction.outputs, judgement.value, judgement.feedback
             except CallError as error:
@@ -286,10 +281,6 @@ class Evaluator:
                 f"lately: {cell.failure.kind}: {cell.failure.message} Nothing is lost; run the same command again "
                 "when the model answers (or raise `failures.stop_at`)."
             )
-
-
-def _called(bound: Callable[..., Prediction], example: Example) -> Prediction:
-    return bound.on_example(example) if isinstance(bound, OnExamples) else bound(**example.inputs)
 
 
 def _step(step: trace.Step) -> dict[str, Any]:

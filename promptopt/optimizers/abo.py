@@ -22,7 +22,7 @@ from promptopt.optimizers.settings import at_least
 from promptopt.optimizers.textual import Operator, Proposal, Textual
 from promptopt.optimizers.tpo import predictor_of
 from promptopt.program.params import Candidate
-from promptopt.propose import cases, procedure
+from promptopt.propose import cases, critics, procedure
 from promptopt.propose.book import Book
 from promptopt.propose.procedure import Fault, Procedure
 from promptopt.propose.quoting import quoted
@@ -44,6 +44,7 @@ class Abo(Textual):
     inspected: int = 4
 
     name: ClassVar[str] = "abo"
+    needs_demos: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -74,12 +75,12 @@ class Behaviour:
             return []
         purpose = book.context.description or book.context.default.text(path)
         asked = [procedure.write(purpose, book.pairs(predictor, _PAIRS), book.sampling()) for _ in range(count)]
-        found = [made for made in book.ask(asked, "procedure") if made is not None]
+        found = [made for made in book.ask(asked, "procedure", "Reply with numbered steps only.") if made is not None]
         shown = self._demonstrated(found, predictor)
         return [Proposal(book.best(), {path: made.text}, "procedure") for made in shown]
 
     def _mended(self, path: str, best: Candidate, count: int) -> list[Proposal]:
-        book = self._book
+        book, predictor = self._book, predictor_of(self._book, path)
         old = Procedure.read(best.text(path))
         assert old is not None
         failed = book.wrong(best, self._inspected)
@@ -87,12 +88,11 @@ class Behaviour:
             return self._written(path, count)
         book.show(failed)
         asked = [
-            procedure.inspect(
-                old, cases.fields(one.example.inputs), _got(one), quoted(_expected(one)), book.sampling(_COLD, 24)
-            )
+            procedure.inspect(old, cases.fields(asked), got, quoted(_expected(one)), book.sampling(_COLD, 24))
             for one in failed
+            for asked, got in [cases.step_of(one, book.context.program, predictor)]
         ]
-        verdicts = book.ask(asked, "inspection")
+        verdicts = book.ask(asked, "inspection", "Reply with the number of a step and departs, wrong or missing.")
         votes = Counter(verdict for verdict in verdicts if verdict is not None)
         if not votes:
             return []
@@ -113,7 +113,7 @@ class Behaviour:
         number, fault = verdict
         wrong = book.lines(blamed, predictor)
         asked = [procedure.mend(old, number, fault, wrong, book.sampling()) for _ in range(count)]
-        steps = list(dict.fromkeys(step for step in book.ask(asked, "step") if step is not None))
+        steps = list(dict.fromkeys(step for step in book.ask(asked, "step", critics.FORM) if step is not None))
         made = self._demonstrated([old.mended(number, step) for step in steps], predictor)
         return [Proposal(best, {path: one.text}, f"step {number} {fault}") for one in made]
 
@@ -126,18 +126,12 @@ class Behaviour:
             procedure.demonstrate(made, cases.fields(demo.inputs), as_text(demo.targets[0]), book.sampling())
             for made, demo in pairs
         ]
-        found = book.ask(asked, "demonstration")
+        found = book.ask(asked, "demonstration", "One line for each step, with its number; the last one is the reply.")
         out = [
             made if work is None else made.demonstrated(cases.fields(demo.inputs), work)
             for (made, demo), work in zip(pairs, found, strict=True)
         ]
         return out + list(procedures[len(pairs) :])
-
-
-def _got(seen: Traced) -> str:
-    if seen.output is None:
-        return "no answer" if seen.failure is None else quoted(seen.failure.reply or seen.failure.message)
-    return cases.fields(seen.output)
 
 
 def _expected(seen: Traced) -> str:

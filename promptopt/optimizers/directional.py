@@ -34,6 +34,7 @@ class Directional(Textual):
     exemplars: int = 3
 
     name: ClassVar[str] = "directional"
+    needs_demos: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -41,6 +41,7 @@ class OperatorMix(Textual):
     """
 
     steps: int = 24
+    max_length: int = 1600
     mix: tuple[str, ...] = ("induce", "reflective", "protegi", "tpo", "directional")
 
     name: ClassVar[str] = "operator"

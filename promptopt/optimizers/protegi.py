@@ -97,7 +97,11 @@ class Errors:
         best: Candidate = book.best()
         how = book.sampling()
         requests = rephrase_requests(
-            [best.text(path)] * count, how.temperature or 0.0, book.context.seeds, how.seed or 0
+            [best.text(path)] * count, how.temperature or 0.0, book.context.seeds, how.seed or 0, how.max_tokens or 0
         )
-        found = book.ask([(request, between(critics.NEW)) for request in requests], "paraphrase")
+        found = book.ask(
+            [(request, between(critics.NEW)) for request in requests],
+            "paraphrase",
+            "Reply with the instruction in other words alone.",
+        )
         return [Proposal(best, {path: text}, "in other words") for text in found if text is not None]

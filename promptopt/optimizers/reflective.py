@@ -5,7 +5,8 @@ examples; one module at a time, in turn; a model reads what that module did on a
 and writes a new instruction; it is accepted if it does better on these examples, and then evaluated on all; modules of
 two candidates on the front may be merged.
 
-``fidelity="reference"``: as the code does it: 3 random examples, the gate on them, then all examples. ``fixed``
+``fidelity="reference"``: as the code does it: random examples, modules in turn, the gate on these examples, then all
+of them; no merges. ``fixed``
 (default): examples that went wrong come first (half of the steps of the code end at "nothing to learn" where the
 default is good already); what was answered in the search is looked at again instead of being paid for again; and
 ``evaluation``, on the same examples for all, is the gate. Differs in both: the pool's scores are those of the search
@@ -28,6 +29,7 @@ from promptopt.optimizers.tpo import predictor_of
 from promptopt.program.params import Candidate, Value
 from promptopt.propose import critics
 from promptopt.propose.book import Book
+from promptopt.propose.cases import right
 from promptopt.search.optimizer import Ask, Context, Search, Traced
 from promptopt.surrogate.pareto import front
 
@@ -43,7 +45,7 @@ class Reflective(Textual):
             examples; ``evaluation`` and ``per_step`` are not looked at.
     """
 
-    batch: int = 4
+    batch: int = 3
     merges: int = 5
     fidelity: Literal["fixed", "reference"] = "fixed"
 
@@ -67,7 +69,7 @@ class Reflective(Textual):
     def search(self, context: Context) -> Search:
         """With the code's own gate in ``reference``."""
         if self.fidelity == "reference":
-            return _Gated(replace(self, per_step=1), context)
+            return _Gated(replace(self, per_step=1, modules="in_turn", merges=0), context)
         return super().search(context)
 
 
@@ -79,6 +81,7 @@ class Reflect:
         self._batch = batch
         self._merges = merges
         self._fidelity = fidelity
+        self._met: set[frozenset[Candidate]] = set()
         self.looked: dict[Candidate, tuple[str, ...]] = {}
         """Parent → ids of the examples that its last reflection saw."""
 
@@ -129,7 +132,8 @@ class Reflect:
     def _drawn(self, parent: Candidate) -> list[Traced]:
         book = self._book
         if self._fidelity == "reference":
-            return book.sample(parent, self._batch)
+            drawn = book.sample(parent, self._batch)
+            return drawn if any(not right(seen) for seen in drawn) else []  # nothing to learn
         wrong = book.wrong(parent, 3 * self._batch)
         order = book.rng("batch").permutation(len(wrong))[: self._batch]
         return [wrong[i] for i in order]
@@ -152,6 +156,9 @@ class Reflect:
         own = any(first[path] != base[path] for path in paths)
         if not values or not own:
             return None
+        if frozenset((first, second)) in self._met:
+            return None
+        self._met.add(frozenset((first, second)))
         self._merges -= 1
         return Proposal(first, values, "merged", (second,))
 
@@ -163,6 +170,8 @@ class Reflect:
 
 class _Gated(TextualSearch):
     """The code's own way: a proposal is tried on the batch that its parent was looked at with, and on all if it won."""
+
+    patience = 10**6  # a step at which there is nothing to learn costs nothing; how many there are is a setting
 
     def __init__(self, settings: Reflective, context: Context) -> None:
         super().__init__(settings, context)

@@ -17,13 +17,15 @@ from promptopt.optimizers.settings import at_least
 from promptopt.program.params import Candidate, Origin, Value
 from promptopt.propose.book import Book, changed
 from promptopt.propose.filters import Sieve, clean
+from promptopt.propose.templating import worked_replies
 from promptopt.search.optimizer import Ask, Context, Search
 from promptopt.search.scheduled import scheduled
 from promptopt.surrogate.headroom import Headroom
 from promptopt.surrogate.shares import Shares
 
+_SEED = "seed"
 _IDLE = 4
-"""Rounds in a row of which nothing came to be tried; then the search is done."""
+"""Rounds in a row of each operator of which nothing came to be tried; then the search is done."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ class Textual:
 
     name: ClassVar[str]
     reads_steps: ClassVar[bool] = True
+    needs_demos: ClassVar[bool] = False
+    """Whether its first proposals are made of demos."""
 
     def __post_init__(self) -> None:
         at_least(1, self.name, steps=self.steps, per_step=self.per_step, max_tokens=self.max_tokens)
@@ -101,10 +105,12 @@ class Textual:
         """Begin.
 
         Raises:
-            ConfigError: the program has no instruction.
+            ConfigError: the program has no instruction, or there are no demos where they are needed.
         """
         if not context.instruction_parameters:
             raise ConfigError(f"The optimizer {self.name} needs a program with at least one instruction.")
+        if self.needs_demos and not context.demos:
+            raise ConfigError(f"{self.name} makes its first instructions of demos; set splits.demos to 1 or more.")
         return self.search(context)
 
     def search(self, context: Context) -> Search:
@@ -123,7 +129,16 @@ class TextualSearch:
     def __init__(self, settings: Textual, context: Context) -> None:
         self.settings = settings
         self.context = context
-        self.book = Book(context, settings.name, settings.temperature, settings.max_tokens, settings.retries)
+        longest = max(len(context.default.text(p.path)) for p in context.instruction_parameters)
+        # An instruction that is long from the start can be rewritten at its own length.
+        self._max_length = max(settings.max_length, 3 * longest // 2)
+        self.book = Book(
+            context,
+            settings.name,
+            settings.temperature,
+            max(settings.max_tokens, self._max_length // 3 if longest > settings.max_length else 0),
+            settings.retries,
+        )
         self._paths = [p.path for p in context.instruction_parameters]
         self._headroom = Headroom(self._paths, warm_up=settings.per_step)
         self._operators = dict(settings.operators(self.book))
@@ -136,6 +151,8 @@ class TextualSearch:
         self._whole = {context.default.id}
         self._each = 0.0  # tokens of the proposer for a candidate of this round
 
+    patience = _IDLE
+
     def ask(self) -> Sequence[Ask]:
         """The user's own instructions first; then a round of one operator on one module."""
         if self._step == -1:
@@ -144,7 +161,7 @@ class TextualSearch:
             if seeds:
                 self._turn = (self._paths[0], "")
                 return [Ask(candidate) for candidate in seeds]
-        while self._step < self.settings.steps and self._idle < _IDLE:
+        while self._step < self.settings.steps and self._idle < self.patience * len(self._operators):
             path = self._path()
             name = self._shares.choose(self.context.seeds.rng(self.settings.name, "operator", self._step))
             self._turn = (path, name)
@@ -158,7 +175,7 @@ class TextualSearch:
     def tell(self, trials: Sequence[Trial]) -> None:
         """What came of the round."""
         path, name = self._turn
-        best = self.book.score(self.book.best())
+        best = self.book.best()
         self.book.tell(trials)
         for trial in trials:
             candidate = trial.candidate
@@ -166,7 +183,7 @@ class TextualSearch:
                 parent = self._parents.get(candidate, self.context.default)
                 gain, error = self.book.gain(candidate, parent)
                 self._headroom.tell(path, gain, error**2 if error < 1 else 1.0)
-                above = self.book.score(candidate) - best
+                above, error = self.book.gain(candidate, best)
                 paid = sum(usage.tokens for usage in trial.usage.values())
                 self._shares.tell(name, above, error**2 if error < 1 else 1.0, self._each + paid)
 
@@ -208,7 +225,7 @@ class TextualSearch:
         for path, value in proposal.values.items():
             if value == proposal.parent[path]:
                 continue
-            if isinstance(value, str) and len(proposal.values) == 1:
+            if isinstance(value, str) and name != _SEED and not proposal.others:  # a merge has texts that were seen
                 text = clean(value)
                 if not self._sieves[path].passes(text):
                     return None
@@ -233,9 +250,10 @@ class TextualSearch:
     def _seeds(self) -> list[Candidate]:
         """The user's own instructions, at the first place."""
         path, default = self._paths[0], self.context.default
-        made = [self._made(Proposal(default, {path: text}, "seed"), "seed") for text in self.context.instructions]
+        made = [self._made(Proposal(default, {path: text}, _SEED), _SEED) for text in self.context.instructions]
         return [candidate for candidate in made if candidate is not None]
 
     def _new_sieve(self, path: str) -> Sieve:
         own = self.context.default.text(path)
-        return Sieve([own], self.settings.max_length, (), self.context.guard.dropped)
+        known = [own, *self.context.instructions, *worked_replies()]
+        return Sieve(known, self._max_length, (), self.context.guard.dropped)

@@ -39,6 +39,7 @@ class Tpo(Textual):
     rejected: Literal["last", "worst"] = "last"
 
     name: ClassVar[str] = "tpo"
+    needs_demos: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -83,7 +84,7 @@ class Contrast:
         everyone = [candidate for made in book.rounds for candidate in made]
         last = book.rounds[-1] if self._rejected == "last" else []
         for among in (last, everyone):
-            others = [c for c in among if c.text(path) != chosen.text(path) and book.score(c) <= book.score(chosen)]
+            others = [c for c in among if c.text(path) != chosen.text(path) and book.score(c) < book.score(chosen)]
             if others:
                 return min(others, key=book.score)
         return None
@@ -118,10 +119,18 @@ class Induce:
         sampling = book.sampling()
         # A longer list begins with the shorter one: each request has its number.
         requests = induction_requests(
-            demos, book.signature(predictor), self._asked + count, _PAIRS, sampling.temperature or 0.0, seeds
+            demos,
+            book.signature(predictor),
+            self._asked + count,
+            _PAIRS,
+            sampling.temperature or 0.0,
+            seeds,
+            sampling.max_tokens or 0,
         )[self._asked :]
         self._asked += count
-        found = book.ask([(request, between(critics.NEW)) for request in requests], "induction")
+        found = book.ask(
+            [(request, between(critics.NEW)) for request in requests], "induction", "Reply with the instruction alone."
+        )
         return [Proposal(base, {path: text}, "induced") for text in found if text is not None]
 
 

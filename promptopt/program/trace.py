@@ -56,6 +56,18 @@ recorder = _active.get
 
 
 @contextlib.contextmanager
+def apart() -> Iterator[list[Step]]:
+    """As ``record``, but an outer block gets nothing: for what runs at the same time, to be added in its order."""
+    outer = _active.get()
+    mine = Recorder(paths=outer.paths if outer else None)
+    token = _active.set(mine)
+    try:
+        yield mine.steps
+    finally:
+        _active.reset(token)
+
+
+@contextlib.contextmanager
 def record() -> Iterator[list[Step]]:
     """The steps of every program called in the block, in order; an outer block gets the steps of an inner one too."""
     outer = _active.get()

@@ -21,7 +21,7 @@ from promptopt.propose import cases
 from promptopt.propose.feedback import Sampling
 from promptopt.propose.replies import Read, ask
 from promptopt.propose.text_pool import worked_examples
-from promptopt.records import Example, Failure, Usage
+from promptopt.records import OF_THE_ANSWER, Example, Failure, Usage
 from promptopt.search.optimizer import Context, Traced
 
 T = TypeVar("T")
@@ -201,4 +201,4 @@ def changed(base: Candidate, values: Mapping[str, Value]) -> bool:
 
 def _told(seen: Traced) -> bool:
     """Whether it says something of the candidate: an answer, or one that could not be read."""
-    return seen.output is not None or (seen.failure is not None and not seen.failure.passing)
+    return seen.output is not None or (seen.failure is not None and seen.failure.kind in OF_THE_ANSWER)

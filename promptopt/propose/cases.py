@@ -25,26 +25,34 @@ def case(seen: Traced, program: Module, predictor: str) -> str:
     """
     predictors = program.predictors()
     last = list(predictors)[-1] == predictor
-    step = next((s for s in reversed(seen.steps) if s[0] == predictor), None)
+    step = _step(seen, predictor)
     asked = seen.example.inputs if step is None else step[1]
     line = fields(asked)
     if step is not None and not last:
         line += f" -> {fields(step[2])}; the whole program then answered"
-    elif step is None and len(predictors) > 1 and not last:
-        line += "; the whole program answered"
+    elif step is None and len(predictors) > 1:
+        line = f"(not reached) {line}; the whole program answered"
     else:
         line += " -> got"
-    line += f" {_answer(seen)}"
+    line += f" {answered(seen)}"
     line += ", right" if right(seen) else _expected(seen.example)
     if seen.feedback and not right(seen) and not _says_nothing_new(seen):
         line += f"; remark {quoted(seen.feedback, _REMARK)}"
     return line
 
 
+def step_of(seen: Traced, program: Module, predictor: str) -> tuple[Mapping[str, Any], str]:
+    """What a predictor was asked, and its answer in quotes; those of the program where its step is not known."""
+    step = _step(seen, predictor)
+    if step is None or list(program.predictors())[-1] == predictor:
+        return (seen.example.inputs if step is None else step[1]), answered(seen)
+    return step[1], fields(step[2])
+
+
 def differing(first: Traced, second: Traced) -> str:
     """One example on which two candidates did not do equally well."""
     said = f"{fields(first.example.inputs)} ->{_expected(first.example).removeprefix(',')}"
-    return f"{said}; first {_answer(first)}, second {_answer(second)}"
+    return f"{said}; first {answered(first)}, second {answered(second)}"
 
 
 def pair(inputs: Mapping[str, Any], target: Any) -> str:
@@ -69,12 +77,17 @@ def right(seen: Traced) -> bool:
     return seen.score is not None and seen.score >= 1.0
 
 
-def _answer(seen: Traced) -> str:
+def answered(seen: Traced) -> str:
+    """The program's answer in quotes, or that there is none."""
     if seen.output is not None:
         return fields(seen.output) if len(seen.output) > 1 else quoted(as_text(_only(seen.output)), _OUTPUT)
     if seen.failure is None or not seen.failure.reply:
         return "no answer"
     return f"no answer that can be read: {quoted(seen.failure.reply, _OUTPUT)}"
+
+
+def _step(seen: Traced, predictor: str) -> tuple[str, Mapping[str, Any], Mapping[str, Any]] | None:
+    return next((step for step in reversed(seen.steps) if step[0] == predictor), None)
 
 
 def _only(output: Mapping[str, Any]) -> Any:

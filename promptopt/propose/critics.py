@@ -25,7 +25,7 @@ from promptopt.propose.replies import Read, Unusable, between, plainly
 
 NEW = "new"
 FORM = f"Reply with the new instruction alone, between <{NEW}> and </{NEW}>."
-_LONG = 2000
+_LONG = 20_000  # an instruction that is to be rewritten is never cut
 _ADVICE = 800
 _BECAUSE = "because:"
 

@@ -26,7 +26,7 @@ _FAULTS: dict[Fault, str] = {
     "missing": "must be followed by a step that is missing; write both in one",
 }
 _STEP = re.compile(r"^\s*(\d{1,2})[.)]\s+(.+?)\s*$", re.MULTILINE)
-_VERDICT = re.compile(r"(\d{1,2})\W{0,8}(departs?|wrong|missing)", re.IGNORECASE)
+_VERDICT = re.compile(r"(\d{1,2})\b[^\d\n]{0,30}?\b(departs?|wrong|missing)", re.IGNORECASE)
 _MOST = 8
 
 

@@ -10,6 +10,8 @@ import json
 import re
 import unicodedata
 
+_TURN = re.compile(r"<(\|[^<>|\n]{1,40}\|)>")
+_JOINERS = "\u200c\u200d"
 _TAG = re.compile(r"<(?=[A-Za-z/|!])")
 _HIDDEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
 
@@ -32,7 +34,7 @@ def quoted(value: object, limit: int = 400) -> str:
     return _TAG.sub(r"\\u003c", written)
 
 
-def fenced(text: str, limit: int = 4000) -> str:
+def fenced(text: str, limit: int = 20_000) -> str:
     """A longer text between two lines that it does not hold itself; in it, too, no turn of a chat can be told.
 
     Example:
@@ -43,8 +45,8 @@ def fenced(text: str, limit: int = 4000) -> str:
         two
         -----
     """
-    shown = cut(text, limit).replace("<|", "< |").replace("|>", "| >")
-    shown = "".join(c if c in "\n\t" or unicodedata.category(c) not in _HIDDEN else " " for c in shown)
+    shown = _TURN.sub(r"< \1 >", cut(text, limit))
+    shown = "".join(c if c in "\n\t" + _JOINERS or unicodedata.category(c) not in _HIDDEN else " " for c in shown)
     line = "----"
     while line in shown:
         line += "-"

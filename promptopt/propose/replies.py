@@ -19,8 +19,8 @@ from promptopt.records import Failure, Usage
 T = TypeVar("T")
 
 _PREAMBLE = re.compile(
-    r"^(?:sure|certainly|of course|okay|ok|absolutely|here(?:'s| is| are)|the (?:new|improved|revised))\b[^\n:]{0,80}:"
-    r"\s*\n?",
+    r"^(?:(?:sure|certainly|of course|okay|ok|absolutely)\b[^\n:]{0,80}[:!]\s*|here(?:'s| is| are)\b[^\n:]{0,80}:\s*"
+    r"|the (?:new|improved|revised) (?:instruction|text|answer|version|step)\b[^\n:]{0,40}:\s*)+",
     re.IGNORECASE,
 )
 _OTHER_TAG = re.compile(r"\A<(\w{1,20})>(.*)</\1>\Z", re.DOTALL)
@@ -52,11 +52,13 @@ class Reply(Generic[T]):
         value: what was asked for; None where nothing came of it.
         reason: why not, in a few words; "" where there is a value.
         usage: of all attempts.
+        failure: of a call that failed.
     """
 
     value: T | None
     reason: str
     usage: Usage
+    failure: Failure | None = None
 
 
 def free_tag(name: str, *texts: str) -> str:
@@ -74,21 +76,25 @@ def free_tag(name: str, *texts: str) -> str:
 def between(tag: str, *, loose: bool = True) -> Read[str]:
     """Reads the text between ``<tag>`` and ``</tag>``.
 
-    From the first opening to the last closing one, as the text may hold tags itself. An opening one alone is enough
-    (models stop early; not when they were cut). Where ``loose``, so is another tag around everything, and none where
-    the reply is one short paragraph: that is the text itself.
+    Of several the last that says anything: models try out, or repeat themselves. One opening tag is enough (models stop
+    early; not when they were cut), and so is one closing tag. Where ``loose``, so is another tag around everything, and
+    none where the reply is one short paragraph: that is the text itself. A text that may hold the tag itself needs
+    another one (``free_tag``).
     """
     opening, closing = f"<{tag}>", f"</{tag}>"
 
     def read(completion: Completion) -> str:
         reply = completion.text
-        first, last = reply.find(opening), reply.rfind(closing)
-        if completion.finish == "length" and last < 0:
+        blocks = [part.partition(closing) for part in reply.split(opening)[1:]]
+        whole = [inside for inside, closed, _ in blocks if closed and inside.strip()]
+        if whole:
+            inside = whole[-1]
+        elif completion.finish == "length":
             raise Unusable("cut at max_tokens")
-        if first >= 0:
-            inside = reply[first + len(opening) : last if last > first else None]
-        elif last > 0:
-            inside = reply[:last]
+        elif blocks:
+            inside = blocks[-1][0]
+        elif closing in reply:
+            inside = _PREAMBLE.sub("", reply.partition(closing)[0].strip())
         elif loose:
             inside = _bare(reply)
         else:
@@ -143,7 +149,7 @@ def ask(
         for i, answer in zip(waiting, answers, strict=True):
             usage = out[i].usage + (answer.usage if isinstance(answer, Completion) else Usage(calls=1))
             if isinstance(answer, Failure):
-                out[i] = Reply(None, f"call failed: {answer.kind}", usage)
+                out[i] = Reply(None, f"call failed: {answer.kind}", usage, answer)
                 continue
             try:
                 out[i] = Reply(readers[i](answer), "", usage)

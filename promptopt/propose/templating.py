@@ -10,6 +10,7 @@ from typing import cast
 
 from promptopt.lm.base import Message, Role
 
+_INSIDE = re.compile(r"\A.*?<(\$?\w+)>(.*)</\1>.*\Z", re.DOTALL)
 _TURN = re.compile(r"^=== (system|user|assistant)\n", re.MULTILINE)
 
 
@@ -30,6 +31,15 @@ def messages(name: str, **values: str) -> tuple[Message, ...]:
         KeyError: a place is left open.
     """
     return tuple((role, body.substitute(values)) for role, body in _turns(name))
+
+
+@cache
+def worked_replies() -> tuple[str, ...]:
+    """The replies of all worked turns, without their tags: a model that repeats one has proposed nothing."""
+    folder = importlib.resources.files("promptopt.propose.templates")
+    names = sorted(entry.name.removesuffix(".txt") for entry in folder.iterdir() if entry.name.endswith(".txt"))
+    texts = [body.template for name in names for role, body in _turns(name) if role == "assistant"]
+    return tuple(dict.fromkeys(_INSIDE.sub(r"\2", text).strip() for text in texts))
 
 
 def pair(inputs: str, output: str) -> str:

@@ -27,11 +27,12 @@ from dataclasses import dataclass, is_dataclass, replace
 from typing import Any, Literal
 
 from promptopt import jsonio
-from promptopt.errors import CallError, ConfigError
-from promptopt.lm.base import Request
+from promptopt.errors import CallError, ConfigError, PromptOptError
+from promptopt.lm.base import Request, failed
 from promptopt.lm.calls import complete_many, sampled, together
 from promptopt.metrics.base import Metric
 from promptopt.metrics.reward import rewards
+from promptopt.program import trace
 from promptopt.program.module import Module
 from promptopt.program.predict import Predict
 from promptopt.propose import feedback
@@ -135,9 +136,9 @@ class TestTimePreference(Module):
 
     Args:
         program: any program with an output that is a text.
-        reward: judges answers: a reward model, a metric, a judge, a pairwise judge. One that compares with a target
-            needs examples with targets (``refine_example``), but for a pairwise judge, which else compares with the
-            first sample.
+        reward: judges answers: a reward model, a metric, a judge, a pairwise judge, which compares with the first
+            sample. It sees the inputs alone when this is called like any program, the whole example in
+            ``refine_example``.
         width: N, answers a round, ≥ 1.
         depth: D, revisions, ≥ 0; 0 is best of N.
         mode: ``tpo``, ``revision`` or ``best_of_n``.
@@ -148,6 +149,8 @@ class TestTimePreference(Module):
         retries: how often a revision that cannot be read is asked for again.
         seed: of all samples.
         fidelity: ``fixed`` or ``reference``.
+        strict: whether a failure that may pass, such as of a server that is down, is raised, so that all of it is done
+            again later, instead of going on with what there is.
 
     Raises:
         ConfigError: a setting is out of range, or the field is no text.
@@ -179,6 +182,7 @@ class TestTimePreference(Module):
         retries: int = 1,
         seed: int = 0,
         fidelity: Literal["fixed", "reference"] = "fixed",
+        strict: bool = False,
     ) -> None:
         if mode not in _MODES:
             raise ConfigError(f"Expected mode to be one of {', '.join(_MODES)}, got {mode!r}.")
@@ -196,30 +200,33 @@ class TestTimePreference(Module):
         self.mode = mode
         self.temperature = temperature
         self.field = _last_output(program) if field is None else field
-        if isinstance(program, Predict) and all(self.field != output.name for output in program.signature.outputs):
-            has = ", ".join(output.name for output in program.signature.outputs)
-            raise ConfigError(f"Expected field to be an output of the program, got {field!r}. It has: {has}.")
+        if isinstance(program, Predict):
+            texts = [output.name for output in program.signature.outputs if output.type is str and not output.choices]
+            if self.field not in texts:
+                has = ", ".join(texts) or "none"
+                raise ConfigError(
+                    f"Expected field to be an output of the program that is a text, got {self.field!r}. It has: {has}."
+                )
         self.critic = critic
         self.critic_tokens = critic_tokens
         self.retries = retries
         self.seed = seed
         self.fidelity = fidelity
+        self.strict = strict
         self.settings = _Settings(self._settings())
 
     def forward(self, **inputs: Any) -> Prediction:
         """The best answer to these inputs."""
         return self.refine(**inputs).prediction
 
-    def on_example(self, example: Example) -> Prediction:
-        """The best answer to an example, whose target and row the reward may look at."""
-        return self.refine_example(example).prediction
-
     def refine(self, **inputs: Any) -> Refinement:
         """The best answer to these inputs, with everything that led to it. As ``refine_example`` without a target."""
         return self.refine_example(Example(jsonio.digest(inputs)[:16], inputs, None, inputs))
 
     def refine_example(self, example: Example) -> Refinement:
-        """The best answer to an example, with everything that led to it.
+        """The best answer to an example, whose target and row the reward may look at, with everything that led to it.
+
+        Not for measuring: an answer that is chosen by its target says nothing of the program.
 
         Raises:
             CallError: no sample could be had, or none could be judged; the failure is that of the first.
@@ -229,7 +236,8 @@ class TestTimePreference(Module):
 
     def _settings(self) -> dict[str, Any]:
         names = ("width", "depth", "mode", "temperature", "field", "critic", "critic_tokens", "retries", "seed")
-        reward = repr(self.reward) if is_dataclass(self.reward) else getattr(self.reward, "__qualname__", "")
+        named = getattr(self.reward, "__qualname__", type(self.reward).__qualname__)
+        reward = repr(self.reward) if is_dataclass(self.reward) else named
         return {**{name: getattr(self, name) for name in names}, "fidelity": self.fidelity, "reward": reward}
 
 
@@ -254,7 +262,7 @@ class _Refining:
         self._seeds = Seeds(settings.seed)
         self._answers: list[Answer] = []
         self._rounds: list[Round] = []
-        self._judged: dict[str, Score | Failure] = {}
+        self._judged: dict[str, Score] = {}
         self._unusable: Counter[str] = Counter()
         self._generations = self._judgements = 0
         self._failure: Failure | None = None
@@ -293,32 +301,43 @@ class _Refining:
     def _samples(self) -> list[Prediction]:
         settings = self._settings
 
-        def sample(number: int) -> Prediction:
+        def sample(number: int) -> tuple[Prediction, list[trace.Step]]:
             seed = self._seeds.integer("test_time", "sample", number, bits=31)
-            with sampled(number, seed, settings.temperature):
-                return settings.program(**self._example.inputs)
+            with sampled(number, seed, settings.temperature), trace.apart() as steps:
+                try:
+                    prediction = settings.program(**self._example.inputs)
+                    self._text(prediction)
+                except PromptOptError:
+                    raise
+                except Exception as error:  # the boundary: the user's program may raise what it likes
+                    raise CallError(Failure("program", f"{type(error).__name__}: {error}")) from error
+                return prediction, steps
 
         outcomes = together([lambda number=number: sample(number) for number in range(settings.width)])  # type: ignore[misc]
         self._generations += settings.width
-        out = []
+        out, recorder = [], trace.recorder()
         for outcome in outcomes:
             if isinstance(outcome, CallError):
                 self._drop(f"sample: {outcome.failure.kind}", outcome.failure)
             elif isinstance(outcome, Exception):
                 raise outcome
             else:
-                out.append(outcome)
+                out.append(outcome[0])
+                if recorder is not None:  # in their order, whichever ended first
+                    recorder.steps.extend(outcome[1])
         return out
 
     def _judge(self, predictions: Sequence[Prediction], number: int) -> None:
         texts = [self._text(prediction) for prediction in predictions]
         self._judgements += len(texts)
-        known = set(self._judged) if self._fixed else set()
-        new = [place for place, text in enumerate(texts) if text not in known]
+        # By the whole output: two answers may be alike in this field alone.
+        keys = [jsonio.digest([number if not self._fixed else 0, repr(p.outputs)]) for p in predictions]
+        new = [place for place, key in enumerate(keys) if key not in self._judged]
         asked = rewards(self._settings.reward, self._reference(predictions), [predictions[place] for place in new])
-        self._judged.update({texts[place]: outcome for place, outcome in zip(new, asked, strict=True)})
-        for text, prediction in zip(texts, predictions, strict=True):
-            outcome = self._judged[text]
+        judged: dict[int, Score | Failure] = dict(zip(new, asked, strict=True))
+        self._judged.update({keys[place]: made for place, made in judged.items() if isinstance(made, Score)})
+        for place, (text, prediction) in enumerate(zip(texts, predictions, strict=True)):
+            outcome = judged[place] if place in judged else self._judged[keys[place]]
             if isinstance(outcome, Failure):
                 self._drop(f"judge: {outcome.kind}", outcome)
                 self._answers.append(Answer(text, prediction, None, "", number))
@@ -360,7 +379,7 @@ class _Refining:
         judged = [answer for answer in self._answers if answer.reward is not None]
         last = [answer for answer in judged if answer.round == number - 1] if self._fixed else judged
         for among in (last, judged):
-            others = [answer for answer in among if answer.text != best.text]
+            others = [answer for answer in among if (answer.reward or 0.0) < (best.reward or 0.0)]
             if others:
                 return min(others, key=lambda answer: answer.reward or 0.0)
         return None
@@ -379,11 +398,17 @@ class _Refining:
     def _kept(self, reply: Reply[str], step: str) -> str | None:
         if reply.value is None:
             self._unusable[f"{step}: {reply.reason}"] += 1
+            self._may_pass(reply.failure)
         return reply.value
 
     def _drop(self, reason: str, failure: Failure) -> None:
         self._unusable[reason] += 1
         self._failure = self._failure or failure
+        self._may_pass(failure)
+
+    def _may_pass(self, failure: Failure | None) -> None:
+        if self._settings.strict and failure is not None and failure.passing:
+            raise CallError(failure)
 
     def _best(self) -> Answer | None:
         judged = [answer for answer in self._answers if answer.reward is not None]
@@ -393,11 +418,12 @@ class _Refining:
         field = self._settings.field
         if field not in prediction.outputs:
             has = ", ".join(prediction.outputs) or "none"
-            raise ConfigError(f"Expected the output {field!r} of the program to refine, it has {has}. Set field.")
+            raise failed("program", f"Expected the output {field!r} of the program to refine, it has {has}. Set field.")
         value = prediction.outputs[field]
         if not isinstance(value, str):
             got = type(value).__name__
-            raise ConfigError(f"Expected the output {field!r} to be a text that can be refined, got {got}. Set field.")
+            told = f"Expected the output {field!r} to be a text that can be refined, got {got}. Set field."
+            raise failed("program", told)
         return value
 
 

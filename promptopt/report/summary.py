@@ -66,7 +66,12 @@ def read_about(folder: Path) -> Mapping[str, Any]:
     Raises:
         ConfigError: it is not there, or it is something else.
     """
-    return _mapping(read_json(folder, "run.json"), folder / "run.json", {"task", "optimizer"})
+    about = read_json(folder, "run.json")
+    if isinstance(about, dict) and "refine" in about:
+        raise ConfigError(
+            f"{folder} is a run of promptopt refine: its answers are in answers.jsonl, its sums in result.json."
+        )
+    return _mapping(about, folder / "run.json", {"task", "optimizer"})
 
 
 def read_result(folder: Path) -> Mapping[str, Any] | None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import dataclass
 
 import pytest
 
@@ -11,8 +12,9 @@ from promptopt.optimizers.chain import Chain as ChainOfOptimizers
 from promptopt.optimizers.directional import Directional
 from promptopt.optimizers.operator import OperatorMix
 from promptopt.optimizers.protegi import Protegi
-from promptopt.optimizers.reflective import Reflective
+from promptopt.optimizers.reflective import Reflect, Reflective
 from promptopt.optimizers.textgrad import Textgrad
+from promptopt.optimizers.textual import Proposal
 from promptopt.optimizers.tpo import Tpo
 from promptopt.program.module import Module
 from promptopt.program.predict import Predict
@@ -195,7 +197,7 @@ def test_the_reference_of_reflective_tries_a_proposal_on_its_batch_first(search,
     def text(kind, request, number):
         return f"<new>Answer at level {next(levels)}.</new>"
 
-    settings = Reflective(steps=4, batch=5, fidelity="reference")
+    settings = Reflective(steps=12, batch=5, fidelity="reference")
     _, result, trials = run(search, tmp_path, settings, Proposer(text))
     sizes = [(level(str(t["candidate"]["values"]["instruction"])), len(t["cells"])) for t in trials[1:]]
     assert (1, 5) in sizes
@@ -203,6 +205,35 @@ def test_the_reference_of_reflective_tries_a_proposal_on_its_batch_first(search,
     assert (9, 5) in sizes
     assert (9, 40) in sizes
     assert result.dropped["not better on its batch"] >= 1
+
+
+def test_a_program_without_demos_is_refused_where_demos_are_needed(search, tmp_path):
+    for made in (Tpo, Directional, Abo):
+        with pytest.raises(ConfigError, match=r"splits\.demos"):
+            run(search, tmp_path / made.name, made(), Proposer(), sizes=(0, 20, 10, 0))
+
+
+def test_the_mixture_gives_every_operator_its_turn_even_where_others_have_nothing_to_say(search, tmp_path):
+    settings = OperatorMix(steps=12, per_step=1, mix=("induce", "abo", "tpo", "directional", "reflective"))
+    run(search, tmp_path, settings, Proposer(), sizes=(0, 20, 10, 0))
+    notes = [json.loads(line) for line in (tmp_path / "run" / "search.jsonl").read_text().splitlines()]
+    assert {note["operator"] for note in notes} == {"induce", "abo", "tpo", "directional", "reflective"}
+
+
+def test_a_long_default_can_be_rewritten_and_a_worked_reply_is_no_proposal(search, tmp_path):
+    long = "Answer the question. " * 60
+
+    def text(kind, request, number):
+        assert long.strip()[-40:] in request.messages[-1][1]
+        if number % 2:
+            return "<new>Write the opposite of the given word. Reply with that one word only.</new>"
+        return f"<new>{long}Do so at level {4 + number}.</new>"
+
+    program = Predict("word -> answer", instruction=long.strip())
+    _, result, trials = run(search, tmp_path, Reflective(steps=3, per_step=2), Proposer(text), program)
+    assert len(trials) > 1
+    assert not any("opposite" in str(trial["candidate"]["values"]) for trial in trials)
+    assert result.dropped["seen before"] >= 2
 
 
 class Chain(Module):
@@ -253,9 +284,28 @@ def test_critics_see_steps_in_a_chain_too(search, tmp_path):
     assert re.search(r'"word \d+" -> "broken \d+"', "\n".join(proposer.of("reflect")))
 
 
+@dataclass(frozen=True)
+class TwoThenMerge(Reflective):
+    """A candidate for each module, made of the default; what comes then is reflective's own."""
+
+    def operators(self, book):
+        class Siblings(Reflect):
+            made = 0
+
+            def propose(self, path, count):
+                self.made += 1
+                which = {1: "first", 2: "second"}.get(self.made)
+                if which is None:
+                    return super().propose(path, count)
+                text = f"Do the {which} thing at level 10."
+                return [Proposal(book.context.default, {f"{which}.instruction": text})]
+
+        return {"reflective": Siblings(book, self.batch, self.merges)}
+
+
 def test_reflective_merges_what_two_candidates_have_mended(search, tmp_path):
     def halves(request):
-        """The first half of the words needs one module's text, the second half the other's."""
+        """The even words need the first module's better text, the odd ones the second's."""
         system, shown = request.messages[0][1], request.messages[-1][1]
         number = int(shown.split()[-1])
         if "first" in system:
@@ -263,15 +313,12 @@ def test_reflective_merges_what_two_candidates_have_mended(search, tmp_path):
         ok = "broken" not in shown and (level(system) == 10 or not number % 2)
         return f"right {number}" if ok else f"wrong {number}"
 
-    def text(kind, request, number):
-        which = "second" if "second" in request.messages[-1][1].split("What it did")[0] else "first"
-        return f"<new>Do the {which} thing at level 10, way {number}.</new>"
-
-    settings = Reflective(steps=6, per_step=2, merges=3, modules="in_turn", evaluation="full")
-    _, _, trials = run(search, tmp_path, settings, Proposer(text), Chain(), halves)
-    merged = [t for t in trials if t["candidate"]["origin"]["note"] == "merged"]
-    for trial in merged:
-        assert len(trial["candidate"]["parents"]) == 2
+    settings = TwoThenMerge(steps=3, per_step=1, merges=3, evaluation="full")
+    _, result, trials = run(search, tmp_path, settings, Proposer(), Chain(), halves)
+    (merged,) = [t for t in trials if t["candidate"]["origin"]["note"] == "merged"]
+    assert len(merged["candidate"]["parents"]) == 2
+    assert merged["mean"] == 1.0
+    assert result.winner.id == merged["candidate"]["id"]
 
 
 def test_the_mixture_gives_rounds_to_what_gains_and_says_so(search, tmp_path):

@@ -4,15 +4,22 @@ import re
 
 import pytest
 
+from promptopt.api import evaluate
 from promptopt.errors import CallError, ConfigError
 from promptopt.lm.calls import Session, Tally
 from promptopt.lm.scripted import ScriptedLM
+from promptopt.lm.spec import ModelSpec
 from promptopt.metrics.base import RIGHT
+from promptopt.metrics.exact import ExactMatch
 from promptopt.program.module import Module
 from promptopt.program.predict import Predict
+from promptopt.program.trace import record
 from promptopt.propose.test_time import TestTimePreference
-from promptopt.records import Example, Failure, Prediction, Score
+from promptopt.records import Example, Failure, Score
+from promptopt.task.dataset import ConfirmSplit, DemoSplit, SearchSplit, Splits
+from promptopt.task.task import Task
 
+EXAMPLES = tuple(Example(str(i), {"question": f"{i}?"}, "sample 2") for i in range(4))
 PROGRAM = Predict("question -> answer", instruction="Answer.")
 TAG = re.compile(r"between <(\w+)> and </\1>")
 
@@ -77,12 +84,11 @@ def test_the_best_reward_never_falls_and_is_returned():
 
     with Session({"task": model}):
         made = TestTimePreference(PROGRAM, reward, width=4, depth=4, fidelity="reference").refine(question="Why?")
-    best = 0.0
-    for number in range(5):
-        here = max(answer.reward for answer in made.answers if answer.round <= number)
-        assert here >= best
-        best = here
-    assert made.reward == best == max(answer.reward for answer in made.answers)
+    # What was revised is the best there was by then: later rounds never go on from less.
+    rewards = {answer.text: answer.reward for answer in made.answers}
+    for number, one in enumerate(made.rounds):
+        assert rewards[one.chosen] == max(answer.reward for answer in made.answers if answer.round <= number)
+    assert made.reward == max(rewards.values())
     assert made.prediction.answer == max(made.answers, key=lambda answer: answer.reward).text
 
 
@@ -162,6 +168,22 @@ def test_what_a_critic_is_shown_cannot_leave_its_lines_or_open_a_turn():
     loss = shown[0]
     assert "<|im_start|>" not in loss
     assert "\n------\n----\n-----\n" in loss
+
+
+def test_the_target_does_not_help_a_program_that_is_measured():
+    def reward(example, prediction):
+        return example.target == prediction.answer
+
+    task = Task(
+        "numbers",
+        TestTimePreference(PROGRAM, reward, width=4, depth=0),
+        Splits(DemoSplit(()), SearchSplit(()), ConfirmSplit(EXAMPLES), None),
+        ExactMatch(),
+        {"task": ModelSpec("scripted/x")},
+        cache="run",
+    )
+    model = ScriptedLM(lambda request: f"sample {request.replicate}")
+    assert evaluate(task, backends={"task": model}).trial.mean == 0.0
 
 
 def test_the_rejected_is_the_worst_of_the_last_round_and_in_the_reference_of_all():
@@ -356,13 +378,44 @@ def test_settings_out_of_range_are_refused(setting):
 def test_an_output_that_is_no_text_is_refused():
     with pytest.raises(ConfigError, match="text that can be refined"):
         TestTimePreference(Predict("question -> count: int"), lambda *_: 1.0)
-    named = TestTimePreference(Predict("question -> count: int"), lambda *_: 1.0, field="count")
-    with Session({"task": ScriptedLM(lambda _: "3")}), pytest.raises(ConfigError, match="got int"):
-        named.refine(question="?")
+    with pytest.raises(ConfigError, match="It has: none"):
+        TestTimePreference(Predict("question -> count: int"), lambda *_: 1.0, field="count")
     with pytest.raises(ConfigError, match="It has: answer"):
         TestTimePreference(PROGRAM, lambda *_: 1.0, field="reply")
 
 
-def test_prediction_is_a_prediction():
-    with Session({"task": ScriptedLM(lambda _: "x")}):
-        assert isinstance(TestTimePreference(PROGRAM, lambda *_: 1.0, width=1, depth=0)(question="?"), Prediction)
+def test_answers_that_differ_in_another_output_are_judged_each():
+    program = Predict("question -> reason, answer", format="lines")
+    model = ScriptedLM(lambda request: f"Reason: r{request.replicate}\nAnswer: same")
+    with Session({"task": model}):
+        made = TestTimePreference(program, lambda _, p: 0.9 if p.reason == "r0" else 0.1, width=2, depth=0).refine(
+            question="?"
+        )
+    assert [answer.reward for answer in made.answers] == [0.9, 0.1]
+    assert made.prediction.reason == "r0"
+
+
+def test_a_sample_that_raises_is_dropped_and_harms_no_other():
+    class Moody(Module):
+        def __init__(self):
+            self.inner = PROGRAM
+
+        def forward(self, question):
+            said = self.inner(question=question).answer
+            if said.endswith("1"):
+                raise ValueError("not today")
+            return {"answer": None if said.endswith("2") else said}
+
+    with Session({"task": ScriptedLM(lambda request: f"sample {request.replicate}")}):
+        made = TestTimePreference(Moody(), lambda *_: 0.5, width=4, depth=0).refine(question="?")
+    assert [answer.text for answer in made.answers] == ["sample 0", "sample 3"]
+    assert made.unusable == {"sample: program": 2}
+
+
+def test_steps_of_samples_are_recorded_in_their_order():
+    model = ScriptedLM(lambda request: f"sample {request.replicate}", delay=0.001, max_batch=1)
+    refines = TestTimePreference(PROGRAM, lambda *_: 0.5, width=4, depth=0)
+    with Session({"task": model}), record() as steps:
+        refines(question="?")
+    assert [step.outputs["answer"] for step in steps] == [f"sample {i}" for i in range(4)]
+    assert {step.predictor for step in steps} == {"program"}
