@@ -40,7 +40,7 @@ def refine(
     """Better answers to prompts: sampled, judged by the task's metric, criticised, revised; exit code 3 when the
     budget ended before every prompt had one."""
     loaded = options.load(task, set_, no_code, seed)
-    from promptopt.refine import Refine, read_prompts
+    from promptopt.refine import Refine, read_prompts, with_models_asked
     from promptopt.refine import refine as run
     from promptopt.search.budget import Limits
 
@@ -50,7 +50,7 @@ def refine(
     settings = Refine(width, depth, mode, temperature, field, critic)  # type: ignore[arg-type]
     asked = read_prompts(prompts, loaded)
     saved = options.candidate(candidate, loaded)
-    fetch_models(loaded, quiet)
+    fetch_models(with_models_asked(loaded, settings), quiet)
     with Counting("prompts", len(asked), quiet) as counting:
         result = run(
             loaded,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +156,7 @@ def refine(
     )
     limits = budget or Limits()
     _check(task, settings, limits)
+    task = with_models_asked(task, settings)
     identity = {
         "task": task.digest,
         "program": program.digest,
@@ -207,6 +208,12 @@ def refine(
         run.event(RunFinished("refined"), purse.seconds)
         run.sync()
         return result
+
+
+def with_models_asked(task: Task, settings: Refine) -> Task:
+    """The task with those of its models that a refinement asks: no proposer is opened for nothing."""
+    roles = {"task", settings.critic, "judge", "reward", *(p.role for p in task.program.predictors().values())}
+    return replace(task, models={role: spec for role, spec in task.models.items() if role in roles})
 
 
 def default_folder(task: Task, identity: Mapping[str, Any]) -> Path:

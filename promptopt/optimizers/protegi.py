@@ -84,11 +84,8 @@ class Errors:
         predictor = predictor_of(book, path)
         asked = [critics.errors(c.text(path), book.lines(group, predictor), book.sampling()) for c, group in wrong]
         found = book.ask(asked, CRITIQUE)
-        out: list[Proposal] = []
-        for (parent, _), advice in zip(wrong, found, strict=True):
-            if advice is not None:
-                out += revised(book, path, parent, advice, min(self._edits, count - len(out)))
-        return out
+        told = [(parent, advice) for (parent, _), advice in zip(wrong, found, strict=True) if advice is not None]
+        return revised(book, path, [pair for pair in told for _ in range(self._edits)][:count])
 
     def _paraphrased(self, path: str, count: int) -> list[Proposal]:
         book = self._book

@@ -10,7 +10,7 @@ last round.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -77,7 +77,7 @@ class Contrast:
         (advice,) = book.ask([critics.gradient(texts[0], assessed, book.sampling())], CRITIQUE)
         if advice is None:
             return []
-        return revised(book, path, chosen, advice, count)
+        return revised(book, path, [(chosen, advice)] * count)
 
     def _worse(self, path: str, chosen: Candidate) -> Candidate | None:
         book = self._book
@@ -134,12 +134,15 @@ class Induce:
         return [Proposal(base, {path: text}, "induced") for text in found if text is not None]
 
 
-def revised(book: Book, path: str, parent: Candidate, advice: str, count: int) -> list[Proposal]:
-    """The parent's instruction rewritten as advised, ``count`` times."""
-    asked = [critics.revision(parent.text(path), advice, book.sampling()) for _ in range(count)]
+def revised(book: Book, path: str, wanted: Sequence[tuple[Candidate, str]]) -> list[Proposal]:
+    """Each candidate's instruction rewritten as advised; all asked for together."""
+    asked = [critics.revision(parent.text(path), advice, book.sampling()) for parent, advice in wanted]
     found = book.ask(asked, "revision", critics.FORM)
-    note = cut(advice, 200)
-    return [Proposal(parent, {path: text}, note) for text in found if text is not None]
+    return [
+        Proposal(parent, {path: text}, cut(advice, 200))
+        for (parent, advice), text in zip(wanted, found, strict=True)
+        if text is not None
+    ]
 
 
 def predictor_of(book: Book, path: str) -> str:

@@ -8,7 +8,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 
-from promptopt.search.guards import is_refusal
+from promptopt.search.guards import is_refusal, words
 
 _QUOTES = "\"'“”„«»`"
 _LABEL = re.compile(r"^\s*(?:new |the |better )?(?:instruction|prompt|task)\s*[:：]\s*", re.IGNORECASE)
@@ -70,7 +70,7 @@ class Sieve:
             return "refusal"
         if "->" in text or fingerprint(text) in self._shown:
             return "example repeated"
-        if len(text.split()) < 2:
+        if len(words(text)) < 2:  # in Chinese and Japanese a character is a word
             return "not an instruction"
         if fingerprint(text) in self._seen:
             return "seen before"

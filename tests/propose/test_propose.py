@@ -136,6 +136,11 @@ def test_the_sieve_drops_with_a_reason_and_passes_once():
     }
 
 
+def test_the_sieve_lets_instructions_without_spaces_through():
+    assert Sieve().passes("写出反义词。")
+    assert not Sieve().passes("好")
+
+
 def test_the_sieve_counts_where_it_is_told_to():
     dropped = Counter({"refusal": 1})
     assert not Sieve(dropped=dropped).passes("")

@@ -7,6 +7,7 @@ import pytest
 from promptopt.api import evaluate
 from promptopt.errors import CallError, ConfigError
 from promptopt.lm.calls import Session, Tally
+from promptopt.lm.door import Door
 from promptopt.lm.scripted import ScriptedLM
 from promptopt.lm.spec import ModelSpec
 from promptopt.metrics.base import RIGHT
@@ -48,6 +49,11 @@ def writer(text=lambda request, kind, number: f"{kind} {number}"):
         return said
 
     return ScriptedLM(reply, digest="scripted/writer"), counts
+
+
+def session(reply):
+    """Without retries: what fails, fails at once."""
+    return Session({"task": Door(ScriptedLM(reply), ModelSpec("scripted/x", retries=0))})
 
 
 def growing(_, prediction):
@@ -277,7 +283,7 @@ def test_a_critic_that_fails_ends_the_refinement_with_what_there_is():
             return f"sample {request.replicate}"
         return Failure("timeout", "slow")
 
-    with Session({"task": ScriptedLM(reply)}):
+    with session(reply):
         made = TestTimePreference(PROGRAM, lambda _, p: int(p.answer[-1]) / 10, width=3).refine(question="Why?")
     assert made.prediction.answer == "sample 2"
     assert made.unusable == {"loss: call failed: timeout": 1}
@@ -292,7 +298,7 @@ def test_samples_and_judgements_may_fail_one_by_one_but_not_all():
             raise ValueError("cannot judge that")
         return 0.5
 
-    with Session({"task": ScriptedLM(reply)}):
+    with session(reply):
         made = TestTimePreference(PROGRAM, reward, width=3, depth=0).refine(question="Why?")
         assert made.prediction.answer == "sample 2"
         assert made.unusable == {"judge: metric": 1, "sample: server": 1}
