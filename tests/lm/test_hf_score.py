@@ -410,7 +410,11 @@ def test_soft_prompts_stand_where_they_are_put(open_tiny, tiny, place):
         assert answer.usage.prompt_tokens == given.shape[1]
         assert np.allclose(state, expected.numpy(), atol=1e-4)
     cached = [answer.usage.cached_tokens for answer in answers]
-    assert cached.count(0) == (1 if place == "within" else 3), "what stands before is read once"
+    if place == "within":
+        # Of the first, some may be known from what other tests asked this model.
+        assert sorted(cached)[0] < sorted(cached)[1] == sorted(cached)[2], "what stands before is read once"
+    else:
+        assert cached == [0, 0, 0]
 
 
 def test_two_places_for_a_soft_prompt_are_refused(open_tiny):
