@@ -71,6 +71,8 @@ def refine(
 
 
 def _print(result: Refined) -> None:
+    from promptopt.records import PASSING
+
     from .console import console
     from .report import percent
     from .safe import safe
@@ -92,7 +94,9 @@ def _print(result: Refined) -> None:
     for reason, count in result.unusable.items():
         out.print(f"  {count:,} dropped: {safe(reason)}")
     for kind, count in result.failures.items():
-        out.print(f"  {count:,} prompts failed: {safe(kind)}")
+        out.print(f"  {count:,} prompts failed: {safe(kind)}: {safe(result.why[kind])}", soft_wrap=True)
+    if PASSING & result.failures.keys():
+        out.print("  The same command asks again for what failed in passing; nothing that was answered is paid twice.")
     if result.stopped:
         out.print(f"  ended early: {safe(result.stopped)}", soft_wrap=True)
     out.print(f"  {safe(result.folder)}/answers.jsonl", soft_wrap=True)

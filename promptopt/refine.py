@@ -75,6 +75,7 @@ class Refined:
         judgements: answers given to the judge.
         unusable: replies and answers that were dropped, by reason.
         failures: prompts without an answer, by kind.
+        why: what the first failure of each kind said; those that may pass are asked again by the same command.
         stopped: why it ended early; "" where it did not.
         charged: usage by role, cache hits included.
         paid: usage by role, what reached a model in this sitting.
@@ -91,6 +92,7 @@ class Refined:
     judgements: int
     unusable: Mapping[str, int]
     failures: Mapping[str, int]
+    why: Mapping[str, str]
     stopped: str
     charged: Mapping[str, Usage]
     paid: Mapping[str, Usage]
@@ -111,6 +113,8 @@ def read_prompts(path: Path, task: Task) -> tuple[Example, ...]:
     Raises:
         ConfigError: it is missing, empty or broken, or lacks a column; with ``file:line``.
     """
+    if not path.is_file():
+        raise ConfigError(f"Expected a file of prompts at {str(path)!r}, got nothing there.")
     rows = read_rows(path)
     names = list(task.splits.search.examples[0].inputs)
     target = "target" if any("target" in row.values for row in rows) else None
@@ -290,7 +294,8 @@ def _summed(
     unusable: Counter[str] = Counter()
     for one in made:
         unusable.update(one["unusable"])
-    failures = Counter(cell.failure.kind for cell in cells if cell is not None and cell.failure is not None)
+    failed = [cell.failure for cell in cells if cell is not None and cell.failure is not None]
+    failures = Counter(failure.kind for failure in failed)
     firsts = [one["answers"][0]["reward"] for one in made if one["answers"][0]["reward"] is not None]
     best = [one["first"] for one in made]
     rewards = [one["reward"] for one in made]
@@ -306,6 +311,7 @@ def _summed(
         sum(one["judgements"] for one in made),
         dict(sorted(unusable.items())),
         dict(sorted(failures.items())),
+        {failure.kind: failure.message for failure in reversed(failed)},
         stopped,
         dict(charged),
         dict(paid),

@@ -117,7 +117,7 @@ def test_a_critic_that_is_down_is_no_answer_and_is_asked_again_later(play, tmp_p
         return reply(request)
 
     result = play(text=down)
-    assert (result.answered, result.failures) == (0, {"connection": 6})
+    assert (result.answered, result.failures, result.why) == (0, {"connection": 6}, {"connection": "refused"})
     again = play()
     assert (again.answered, again.refined) == (6, 1.0)
 

@@ -71,11 +71,9 @@ def apart() -> Iterator[list[Step]]:
 def record() -> Iterator[list[Step]]:
     """The steps of every program called in the block, in order; an outer block gets the steps of an inner one too."""
     outer = _active.get()
-    mine = Recorder(paths=outer.paths if outer else None)
-    token = _active.set(mine)
-    try:
-        yield mine.steps
-    finally:
-        _active.reset(token)
-        if outer is not None:
-            outer.steps.extend(mine.steps)
+    with apart() as steps:
+        try:
+            yield steps
+        finally:
+            if outer is not None:
+                outer.steps.extend(steps)

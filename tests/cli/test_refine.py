@@ -55,7 +55,7 @@ def test_json_and_a_budget_that_ends(promptopt, folder, prompts):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["task.yaml", "missing.jsonl"], "missing.jsonl"),
+        (["task.yaml", "missing.jsonl"], "file of prompts at 'missing.jsonl', got nothing there."),
         (["task.yaml", "prompts.jsonl", "--mode", "tpa"], "mode"),
         (["task.yaml", "prompts.jsonl", "--temperature", "0"], "temperature"),
         (["task.yaml", "prompts.jsonl", "--field", "reply"], "reply"),
