@@ -6,9 +6,9 @@ batch is read is in ``torch_engine``, how a GGUF file is made quick to load in `
 
 Writing. A batch is answered in groups that share everything before the last message, as the cells of one candidate do:
 that prefix is read once, its keys and values are shared by the group, and what is read for each request is its own
-question alone. Prefixes of late are kept, and what the next prompts begin with alike is not read again. Measured on 2 CPU cores with a model of 0.5 billion weights and short answers, this answers 3 to 5 times
-as many requests a second as ``llamacpp/`` (tests/benchmarks/bench_local.py); for single long answers ``llamacpp/`` is
-faster.
+question alone. Prefixes of late are kept, and what the next prompts begin with alike is not read again. Measured on 2
+CPU cores with a model of 0.5 billion weights and short answers, this answers 3 to 5 times as many requests a second as
+``llamacpp/`` (tests/benchmarks/bench_local.py); for single long answers ``llamacpp/`` is faster.
 
 Scoring. All contexts of a call, with their continuations, are read as one tree of tokens: instruction, exemplars,
 query, continuation; what several begin with is read once, candidate by candidate, whatever the order of the requests.
