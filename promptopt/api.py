@@ -349,6 +349,8 @@ def open_models(task: Task, given: Mapping[str, Backend] | None = None) -> Itera
                         f"models.{role}: {spec.id} makes vectors and writes no text. Take an hf/, llamacpp/ or openai/ "
                         "model."
                     )
+        for role, (_, model) in task.program._own_models().items():
+            opened.setdefault(role, given.get(role, model))
         _check_modes(task, opened)
         yield opened
 
@@ -387,11 +389,12 @@ def open_doors(
 ) -> Iterator[dict[str, Door]]:
     """Doors to open models by role, gated and counted, with the task's completion cache behind them."""
     store = CompletionStore(_cache_path(task, folder))
+    specs = {**{role: spec for role, (spec, _) in task.program._own_models().items()}, **task.models}
     bottoms: dict[int, Inner] = {}
     try:
         doors: dict[str, Door] = {}
         for role, backend in models.items():
-            spec = task.models.get(role) or task.models["task"]
+            spec = specs.get(role) or specs["task"]
             doors[role] = Door(backend, spec, role, store, gate, meter, shared=bottoms.get(id(backend)))
             bottoms[id(backend)] = doors[role].bottom
         yield doors

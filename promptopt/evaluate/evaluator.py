@@ -7,6 +7,7 @@ import contextlib
 import traceback
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,7 +20,7 @@ from promptopt.errors import (
 )
 from promptopt.evaluate.cells import Cell, CellLog, FailurePolicy, Key, Trial, trial_of
 from promptopt.lm.calls import Session, Tally
-from promptopt.lm.loop import run, run_program
+from promptopt.lm.loop import run, run_in_thread, run_program
 from promptopt.metrics.base import Metric, judged
 from promptopt.program import trace
 from promptopt.program.params import Candidate
@@ -217,6 +218,8 @@ class Evaluator:
 
     async def _run_all(self, jobs: Sequence[_Job], cells: list[list[Cell | None]]) -> None:
         queue = iter(jobs)
+        threads = getattr(self._program, "_threads", 0)
+        executor = ThreadPoolExecutor(min(threads, len(jobs)), "promptopt-program") if threads else None
         # Both ways out are kept apart: a budget's end lets cells in flight finish, an error cancels them.
         stopped: list[BudgetExhaustedError] = []
 
@@ -225,7 +228,7 @@ class Evaluator:
                 if stopped:
                     return
                 try:
-                    cell = await run_program(lambda job=job: self._cell(job))  # type: ignore[misc]
+                    cell = await self._ran(job, executor)
                 except BudgetExhaustedError as error:
                     stopped.append(error)
                     return
@@ -244,8 +247,16 @@ class Evaluator:
             for task in workers:
                 task.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
+            if executor is not None:
+                executor.shutdown(wait=False)
         if stopped:
             raise stopped[0]
+
+    async def _ran(self, job: _Job, executor: Executor | None) -> Cell:
+        def made() -> Cell:
+            return self._cell(job)
+
+        return await run_program(made) if executor is None else await run_in_thread(executor, made)
 
     def _cell(self, job: _Job) -> Cell:
         output: Mapping[str, Any] | None = None

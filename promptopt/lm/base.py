@@ -49,6 +49,8 @@ class Request:
             0: of the token alone; None: of none.
         choose: nothing is written: the reply is the likeliest of these texts. Such a request has messages alone beside
             it, and needs a model that can score (``Door.scores``).
+        native: the call as another library has it, which its backend makes as it stands (JSON); the messages beside it
+            are for people and for counting. None: there is no such call.
     """
 
     messages: tuple[Message, ...]
@@ -60,6 +62,7 @@ class Request:
     replicate: int = 0
     top_logprobs: int | None = None
     choose: tuple[str, ...] = ()
+    native: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The canonical form that cache keys are made of."""
@@ -80,6 +83,8 @@ class Request:
             out["top_logprobs"] = self.top_logprobs
         if self.choose:
             out["choose"] = self.choose
+        if self.native is not None:
+            out["native"] = self.native
         return out
 
     @property
@@ -128,6 +133,7 @@ class Completion:
         scores: log-probability of each of ``Request.choose`` (natural logarithm, the sum over its tokens). -inf: known
             only to be less likely than all that have a number. Of a reward model: its logit alone.
         lengths: tokens of each of ``Request.choose``; 0: ``scores`` has the probability of its first token alone.
+        native: the answer to ``Request.native`` as that library has it (JSON).
     """
 
     text: str
@@ -140,6 +146,7 @@ class Completion:
     tokens: tuple[Token, ...] = ()
     scores: tuple[float, ...] = ()
     lengths: tuple[int, ...] = ()
+    native: Any = None
 
     def to_json(self) -> dict[str, Any]:
         """As written to disk."""
@@ -150,6 +157,8 @@ class Completion:
             out["tokens"] = [token.to_json() for token in self.tokens]
         if self.scores:
             out["scores"], out["lengths"] = [_finite(value) for value in self.scores], list(self.lengths)
+        if self.native is not None:
+            out["native"] = self.native
         return out
 
     @classmethod
@@ -164,6 +173,7 @@ class Completion:
             tokens=tuple(Token.from_json(token) for token in data.get("tokens", ())),
             scores=tuple(_or_never(value) for value in data.get("scores", ())),
             lengths=tuple(data.get("lengths", ())),
+            native=data.get("native"),
         )
 
 

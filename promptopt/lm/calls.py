@@ -21,8 +21,8 @@ from typing import TypeVar
 from promptopt.errors import CallError, ConfigError
 from promptopt.lm.base import Completes, Completion, Generates, Request
 from promptopt.lm.door import Door
+from promptopt.lm.loop import here, wait
 from promptopt.lm.loop import together as run_together
-from promptopt.lm.loop import wait
 from promptopt.records import Failure, Usage
 
 Backend = Generates | Completes
@@ -171,13 +171,51 @@ def complete(request: Request, role: str = "task") -> Completion:
         if tally is not None:
             tally.add(role, error.usage)
         raise
-    if tally is not None:
-        tally.add(role, completion.usage)
-        if completion.key and completion.usage.calls:
-            tally.calls.append(completion.key)
-        if request.constraint is not None or request.choose:
-            tally.constrained = completion.constrained and tally.constrained is not False
+    _count(tally, role, request, completion)
     return completion
+
+
+async def acomplete(request: Request, role: str = "task") -> Completion:
+    """As ``complete``, for coroutines; on any event loop."""
+    door = active_session().door(role)
+    tally = _tally.get()
+    request = _varied(request)
+    try:
+        completion = await here(door.complete(request))
+    except CallError as error:
+        if tally is not None:
+            tally.add(role, error.usage)
+        raise
+    _count(tally, role, request, completion)
+    return completion
+
+
+def charge(usage: Usage, role: str) -> None:
+    """Count and charge a call that was made without asking: one that a program made on a model of its own.
+
+    Raises:
+        BudgetExhaustedError: it does not fit any more. It is counted all the same, as it was paid.
+    """
+    door = active_session().door(role)
+    tally = _tally.get()
+    if tally is not None:
+        tally.add(role, usage)
+    if door.meter is not None:
+        counts = door.meter.of(role)
+        counts.answers += usage.calls
+        counts.charged += usage
+        counts.paid += usage
+    wait(door.gate.charge(role, usage))
+
+
+def _count(tally: Tally | None, role: str, request: Request, completion: Completion) -> None:
+    if tally is None:
+        return
+    tally.add(role, completion.usage)
+    if completion.key and completion.usage.calls:
+        tally.calls.append(completion.key)
+    if request.constraint is not None or request.choose:
+        tally.constrained = completion.constrained and tally.constrained is not False
 
 
 def complete_many(requests: Sequence[Request], role: str = "task") -> list[Completion | Failure]:

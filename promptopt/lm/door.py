@@ -59,7 +59,9 @@ class Door:
         self.digest = jsonio.digest([backend.digest, extra]) if extra else backend.digest
         self.bottom: Inner = shared or _bottom(backend, self.scores)
         self._generate: Generate = spec.generate
-        gate = gate or Unlimited()
+        self.gate = gate = gate or Unlimited()
+        """Who pays; asked directly only for calls that went round this door."""
+        self.meter = meter
         chain: Inner = Budgeted(self.bottom, gate, role, spec.price)
         if spec.rpm is not None or spec.tpm is not None:
             chain = RateLimited(chain, spec.rpm, spec.tpm)
@@ -95,6 +97,8 @@ class Door:
         """
         if request.choose:
             return self._choosing(request)
+        if request.native is not None:  # as it stands: its own library fills in what it leaves open
+            return request
         own = self._generate
         return replace(
             request,

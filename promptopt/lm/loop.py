@@ -12,12 +12,19 @@ import contextvars
 import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future
 from typing import Any, TypeVar
 
 from greenlet import greenlet
 
 T = TypeVar("T")
+
+_halted: contextvars.ContextVar[threading.Event | None] = contextvars.ContextVar("promptopt_halted", default=None)
+
+
+class HaltedError(BaseException):
+    """The run has ended, and a thread of it that could not be stopped wants to go on. Not for programs to catch."""
+
 
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
@@ -46,6 +53,10 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     if threading.get_ident() == _owner[1]:
         coroutine.close()
         raise RuntimeError("run() was called on the event loop's own thread; use wait() inside a program.")
+    halted = _halted.get()
+    if halted is not None and halted.is_set():
+        coroutine.close()
+        raise HaltedError
     future: Future[T] = asyncio.run_coroutine_threadsafe(coroutine, target)
     try:
         return future.result()
@@ -97,6 +108,33 @@ async def run_program(function: Callable[[], T], context: contextvars.Context | 
             result = program.switch(value)
     done: T = result
     return done
+
+
+async def run_in_thread(executor: Executor, function: Callable[[], T]) -> T:
+    """Run a synchronous function on a thread, in a copy of this context; for programs that may block or hold locks.
+
+    Where this is cancelled, the thread goes on to its next call of a model, and ends there.
+    """
+    halted = threading.Event()
+    context = contextvars.copy_context()
+    context.run(_halted.set, halted)
+    try:
+        return await asyncio.get_running_loop().run_in_executor(executor, context.run, function)
+    except asyncio.CancelledError:
+        halted.set()
+        raise
+
+
+async def here(awaitable: Awaitable[T]) -> T:
+    """Await from a coroutine what belongs to our loop, whichever loop the coroutine runs on."""
+
+    async def awaited() -> T:
+        return await awaitable
+
+    target = loop()
+    if threading.get_ident() == _owner[1]:
+        return await awaitable
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(awaited(), target))
 
 
 def together(functions: Sequence[Callable[[], T]]) -> list[T | Exception]:

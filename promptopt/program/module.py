@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from promptopt import jsonio
 from promptopt.errors import ConfigError, did_you_mean
@@ -25,11 +25,23 @@ from promptopt.program.params import Candidate, Exemplars, Instruction, Origin, 
 from promptopt.records import Prediction
 
 if TYPE_CHECKING:
+    from promptopt.lm.spec import ModelSpec
     from promptopt.program.predict import Predict
 
 
 class Module:
     """A program, or a part of one. Subclasses define ``forward``; an ``__init__`` need not call this one's."""
+
+    _threads: ClassVar[int] = 0
+    """How many threads run the program, for one that may block or hold locks; 0: none, as ours need none."""
+
+    def _own_models(self) -> Mapping[str, tuple[ModelSpec, Any]]:
+        """Open models that the program brings along, by role; a task's own come first."""
+        return {}
+
+    def _own_metric(self, metric: Any) -> Any:
+        """A user's metric function as the program's library calls its metrics."""
+        return metric
 
     def forward(self, *args: Any, **inputs: Any) -> Any:  # so that subclasses may name their own inputs
         """The program itself: call predictors, return a ``Prediction``, a mapping, or the value of a single output."""
@@ -131,6 +143,7 @@ class Module:
                     "signature": predictor.signature.to_json(),
                     "instruction": predictor.instruction,
                     "exemplars": [exemplar.to_json() for exemplar in predictor.exemplars],
+                    **predictor.settings(),
                 }
                 for path, predictor in bound.predictors().items()
             },

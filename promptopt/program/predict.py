@@ -20,6 +20,10 @@ from promptopt.program.render import Format, Renderer, check_exemplars, check_fo
 from promptopt.program.signature import Signature
 from promptopt.records import Failure, Prediction, Usage
 
+_USUAL = {"role": "task", "mode": "generate"}
+SETTINGS = ("role", "max_tokens", "temperature", "format", "mode")
+"""Arguments of a predictor beside signature, instruction and exemplars; saved where they are not as usual."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Way:
@@ -144,6 +148,22 @@ class Predict(Module):
         made = copy.copy(self)
         made.__dict__.update(instruction=instruction, exemplars=exemplars, path=path, _ways={})
         return made
+
+    @property
+    def usual_format(self) -> Format:
+        """The format without a session whose model can be held to a schema."""
+        return self._usual
+
+    @property
+    def json_if_held(self) -> bool:
+        """Whether a model that can be held to a JSON schema is asked in ``json`` instead of the usual format."""
+        return self._may_constrain
+
+    def settings(self) -> dict[str, Any]:
+        """What else it was made with, by argument; what is as usual is left out."""
+        given = {"role": self.role, "max_tokens": self.max_tokens, "temperature": self.temperature}
+        given.update(format=self.format, mode=self.mode)
+        return {name: value for name, value in given.items() if value != _USUAL.get(name)}
 
     def identity(self) -> dict[str, Any]:
         """What it is, whatever its instruction and exemplars; part of ``Module.digest``."""

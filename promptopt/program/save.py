@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ from promptopt import jsonio
 from promptopt.errors import ConfigError, StorageError
 from promptopt.program.module import Module
 from promptopt.program.params import Candidate, Exemplar, Origin, Value
+from promptopt.program.predict import SETTINGS, Predict
 from promptopt.program.signature import Signature
 
 VERSION = 1
@@ -29,12 +30,33 @@ class Saved:
         candidate: all values. Edited by hand, it is a new candidate whose parent is the one that was saved.
         signatures: by predictor path.
         place: the file.
+        settings: by predictor path, what else it was made with (``Predict.settings``); files of earlier versions do not
+            say it.
     """
 
     program: str
     candidate: Candidate
     signatures: Mapping[str, Signature]
     place: str
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def predictors(self) -> dict[str, Predict]:
+        """The predictors by path with the saved values, without the program around them.
+
+        Raises:
+            ConfigError: the file says something of a predictor that cannot be.
+        """
+        made: dict[str, Predict] = {}
+        for path, signature in self.signatures.items():
+            prefix = f"{path}." if path else ""
+            try:
+                predict = Predict(signature, **self.settings.get(path, {}))
+                made[path] = predict.with_values(
+                    self.candidate.text(f"{prefix}instruction"), self.candidate.exemplars(f"{prefix}exemplars"), path
+                )
+            except ConfigError as error:
+                raise ConfigError(f"Predictor {path!r}: {error.message}", self.place) from None
+        return made
 
     def apply(self, module: M) -> M:
         """The program with the saved values; ``module`` itself stays as it is.
@@ -104,6 +126,8 @@ def load(path: str | Path) -> Saved:
         data = jsonio.loads(Path(path).read_bytes(), place)
     except OSError as error:
         raise ConfigError(f"Cannot read the saved program: {error.strerror}.", place) from None
+    if isinstance(data, dict) and isinstance(data.get("promptopt"), dict):
+        data = data["promptopt"]  # a DSPy program's state, with ours beside it
     if not isinstance(data, dict) or data.get("kind") != "program":
         raise ConfigError('Expected a saved program ("kind": "program"), got something else.', place)
     if data.get("version") != VERSION:
@@ -121,6 +145,7 @@ def load(path: str | Path) -> Saved:
 def _saved(data: Mapping[str, Any], place: str) -> Saved:
     values: dict[str, Value] = {}
     signatures: dict[str, Signature] = {}
+    settings: dict[str, dict[str, Any]] = {}
     for path, item in data["predictors"].items():
         if not isinstance(item["instruction"], str):
             raise ConfigError(f"Predictor {path!r}: expected an instruction text, got {item['instruction']!r}.")
@@ -128,11 +153,19 @@ def _saved(data: Mapping[str, Any], place: str) -> Saved:
         values[f"{prefix}instruction"] = item["instruction"]
         values[f"{prefix}exemplars"] = tuple(Exemplar.from_json(exemplar) for exemplar in item["exemplars"])
         signatures[path] = Signature.from_json(item["signature"], item["instruction"])
+        settings[path] = {name: _setting(path, name, item[name]) for name in SETTINGS if name in item}
     about = data["candidate"]
     made = Candidate(values, tuple(about["parents"]), Origin(**about["origin"]))
     if made.id != about["id"]:
         made = Candidate(values, (about["id"],), Origin("file", note="edited by hand"))
-    return Saved(data["program"], made, signatures, place)
+    return Saved(data["program"], made, signatures, place, settings)
+
+
+def _setting(path: str, name: str, value: Any) -> Any:
+    kinds: dict[str, tuple[type, ...]] = {"max_tokens": (int,), "temperature": (int, float)}
+    if isinstance(value, bool) or not isinstance(value, kinds.get(name, (str,))):
+        raise ConfigError(f"Predictor {path!r}: {name} cannot be {value!r}. Restore it, or leave it out.")
+    return value
 
 
 def _names(paths: Mapping[str, object]) -> str:

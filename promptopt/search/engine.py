@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -123,7 +123,8 @@ class Engine:
         self._meter = meter
         self._observer = observer
         self._seeds = Seeds(job.seed)
-        self._cost = _CellCost(len(job.program.predictors()))
+        predictors = job.program.predictors().values()
+        self._cost = _CellCost(len(predictors), {"judge", "reward", *(predictor.role for predictor in predictors)})
         self._failures: Counter[str] = Counter()
         self._trials: list[Trial] = []
         self._last: BudgetStopped | None = None
@@ -162,7 +163,8 @@ class Engine:
             ModelDownError, StorageError, KeyboardInterrupt: what is on disk is whole; run again to go on.
             OptimizerError: the optimizer asked for a candidate that the guards refuse.
         """
-        self._tell(RunStarted(self._job.name, self._job.optimizer_name, self._run.resumed, self._run.cells.count))
+        run = self._run
+        self._tell(RunStarted(self._job.name, self._job.optimizer_name, run.resumed, run.cells.count, run.folder))
         try:
             default = self._job.start or self._job.program.default()
             baseline = self._baseline(default)
@@ -378,7 +380,7 @@ class Engine:
         self._trials.append(trial)
         self._failures.update(trial.failures)
         self._cost.learn(trial)
-        self._tell(TrialDone(number, trial))
+        self._tell(TrialDone(number, trial, dict(self._budget.by_role)))
 
     def _check_asks(self, asks: Sequence[Ask], guard: Guard) -> None:
         for ask in asks:
@@ -542,19 +544,17 @@ class Engine:
         return ""
 
 
-_OF_A_CELL = ("task", "judge", "reward")  # roles whose calls every cell makes again
-
-
 class _CellCost:
     """The dearest cell of any trial so far, on average over its cells: what is kept aside is made of it."""
 
-    def __init__(self, calls: int) -> None:
+    def __init__(self, calls: int, roles: Collection[str]) -> None:
+        self._roles = sorted({"task", *roles})  # whose calls every cell makes again
         self.calls = float(max(1, calls))
         self.largest = Usage(calls=max(1, calls))
 
     def learn(self, trial: Trial) -> None:
         n = max(1, len(trial.examples))
-        cost, had = sum((trial.usage.get(role, Usage()) for role in _OF_A_CELL), Usage()), self.largest
+        cost, had = sum((trial.usage.get(role, Usage()) for role in self._roles), Usage()), self.largest
         # Not rounded up: prompts that are paid once a candidate would double what is kept aside.
         self.calls = max(self.calls, cost.calls / n)
         self.largest = Usage(

@@ -214,6 +214,8 @@ def _draft(path: Path, overrides: Mapping[str, Any], allow_code: bool, boundary:
             _check_inputs(program, columns)
     with problems.collect(node.where(("metric",))):
         metric, metric_digest = _metric(checked, node, folder, allow_code)
+        if program is not None and "code" in metric_digest and not isinstance(metric, type):
+            metric = program._own_metric(metric)
     for role, entry in checked.models.items():
         with problems.collect(node.where(("models", role))):
             models[role] = _model(entry, folder, node, role)
@@ -393,11 +395,20 @@ def _choices(given: schema.InlineProgram) -> dict[str, tuple[str, ...]]:
 
 
 def _made(code: Code, args: Mapping[str, Any]) -> Module:
+    from promptopt.program.foreign import adopter
     from promptopt.program.module import Module
     from promptopt.program.predict import Predict
     from promptopt.program.signature import Signature
 
     thing = code.thing
+    foreign = adopter(thing)
+    if foreign is not None:
+        if isinstance(thing, type):
+            _check_args(thing, args, code)
+        elif args:
+            raise ConfigError(f"{code.name} takes no arguments: it is not a class of a program. Remove 'args'.")
+        thing = call_user(lambda: foreign(thing, args, code.sha256), code.file)
+        args = {}
     if isinstance(thing, type) and issubclass(thing, Module):
         made = thing
         _check_args(made, args, code)

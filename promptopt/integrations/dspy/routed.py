@@ -1,0 +1,328 @@
+"""The language model that a DSPy program has while promptopt runs it: every call goes through our doors.
+
+A program keeps asking the LMs it was given, by roles: its default LM is ``task``, and each other one has a role of its
+own. What answers for a role is a model of ours, or the LM itself behind ``DSPyModel``; calls are cached, counted,
+reserved in the budget and retried like all others.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import dspy
+from dspy.utils.exceptions import AdapterParseError, ContextWindowExceededError, LMError
+
+from promptopt.errors import CallError, ConfigError, PromptOptError
+from promptopt.integrations.dspy.models import DSPyModel, NativeCall
+from promptopt.lm import base
+from promptopt.lm.calls import acomplete, active_session, charge, complete
+from promptopt.records import Failure, FailureKind, Usage
+
+_CELL = "promptopt_cell"
+_KNOWN = {
+    "temperature",
+    "max_tokens",
+    "max_completion_tokens",
+    "stop",
+    "seed",
+    "n",
+    "response_format",
+    "rollout_id",
+    "cache",
+}
+
+
+@dataclass
+class Cell:
+    """One run of a DSPy program, as its LMs see it; found through DSPy's settings, which its own threads inherit.
+
+    Args:
+        context: in which the program runs: session, tally, whose example it is.
+        fatal: an error that ends the run whatever the program makes of it: the budget, the disk, a wrong setting.
+        failure: of the last call, while no later one succeeded.
+        cut: whether the last reply was cut at its ``max_tokens``.
+    """
+
+    context: contextvars.Context
+    fatal: PromptOptError | None = None
+    failure: Failure | None = None
+    cut: bool = False
+
+
+@dataclass
+class Others:
+    """A usage tracker for LMs that we could not put ourselves before, such as one that a metric makes for itself.
+
+    They are charged after the fact: what they cost is counted, and ends the run where the budget is used up.
+    """
+
+    cell: Cell
+    usage_data: dict[str, Any] = field(default_factory=dict)  # as DSPy's own tracker has it
+
+    def add_usage(self, lm: str, usage_entry: Mapping[str, Any]) -> None:  # noqa: ARG002 — as DSPy calls it
+        """Told by DSPy after each call."""
+        details = usage_entry.get("prompt_tokens_details") or {}
+        cached = details.get("cached_tokens") if isinstance(details, Mapping) else 0
+        used = Usage(
+            1,
+            int(usage_entry.get("prompt_tokens") or 0),
+            int(usage_entry.get("completion_tokens") or 0),
+            int(cached or 0),
+        )
+        try:
+            _inside(self.cell, lambda: charge(used, "other"))
+        except PromptOptError as error:
+            self.cell.fatal = self.cell.fatal or error
+            raise
+
+    def get_total_tokens(self) -> dict[str, Any]:
+        """What programs may look at; costs are in the cells."""
+        return {}
+
+
+class RoutedLM(dspy.BaseLM):  # type: ignore[misc]
+    """Stands in for an LM of the program's.
+
+    Args:
+        role: under which its calls are made.
+        original: the LM it stands for; None: the task's own model is ours.
+    """
+
+    def __init__(self, role: str, original: Any = None) -> None:
+        kwargs = dict(getattr(original, "kwargs", None) or {})
+        super().__init__(
+            getattr(original, "model", "promptopt/task"), getattr(original, "model_type", "chat"), cache=False
+        )
+        self.kwargs = kwargs
+        self.role = role
+        self.original = original
+        self._params: set[str] | None = None
+
+    def __call__(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
+        """As ``dspy.LM``: outputs, one a completion."""
+        cell = _cell()
+        try:
+            if self._foreign():
+                asked = self._native(prompt, messages, kwargs)
+                return _outputs(cell, _inside(cell, lambda: complete(asked, self.role)))
+            asks = self._asked(prompt, messages, kwargs)
+            return [_text(cell, _inside(cell, functools.partial(complete, ask, self.role))) for ask in asks]
+        except PromptOptError as error:
+            raise _told(cell, error) from error
+
+    async def acall(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
+        """As ``__call__``, for coroutines."""
+        cell = _cell()
+        try:
+            if self._foreign():
+                return _outputs(cell, await acomplete(self._native(prompt, messages, kwargs), self.role))
+            answers = [await acomplete(one, self.role) for one in self._asked(prompt, messages, kwargs)]
+            return [_text(cell, answer) for answer in answers]
+        except PromptOptError as error:
+            raise _told(cell, error) from error
+
+    @property
+    def supports_function_calling(self) -> bool:
+        """As the LM it stands for."""
+        return bool(self.original is not None and self._foreign() and self.original.supports_function_calling)
+
+    @property
+    def supports_reasoning(self) -> bool:
+        """As the LM it stands for."""
+        return bool(self.original is not None and self._foreign() and self.original.supports_reasoning)
+
+    @property
+    def supports_response_schema(self) -> bool:
+        """As the LM it stands for; of a model of ours, whether it holds its reply to a schema."""
+        if self.original is not None and self._foreign():
+            return bool(self.original.supports_response_schema)
+        return bool(active_session().door(self.role).constrains)
+
+    @property
+    def supported_params(self) -> set[str]:
+        """As the LM it stands for."""
+        if self.original is None or not self._foreign():
+            more = {"response_format"} if self.supports_response_schema else set()
+            return {"temperature", "max_tokens", "stop", "seed", *more}
+        if self._params is None:
+            self._params = set(self.original.supported_params)
+        return self._params
+
+    def __deepcopy__(self, memo: object) -> RoutedLM:
+        return self
+
+    def dump_state(self) -> dict[str, Any]:
+        """As the LM it stands for."""
+        state: dict[str, Any] = self.original.dump_state()
+        return state
+
+    def _foreign(self) -> bool:
+        """Whether what answers is an LM of DSPy's."""
+        cell = _cell()
+        return bool(_inside(cell, lambda: isinstance(active_session().door(self.role).backend, DSPyModel)))
+
+    def _native(self, prompt: Any, messages: Any, kwargs: Mapping[str, Any]) -> base.Request:
+        merged = {**self.kwargs, **kwargs}
+        most = merged.get("max_tokens") or merged.get("max_completion_tokens")
+        # For people and for counting: what is sent is the call itself.
+        shown = tuple(_shown(message) for message in messages or [{"role": "user", "content": prompt}])
+        return base.Request(shown, most if isinstance(most, int) else None, native=NativeCall(prompt, messages, kwargs))
+
+    def _asked(self, prompt: Any, messages: Any, kwargs: Mapping[str, Any]) -> list[base.Request]:
+        merged = {**self.kwargs, **{k: v for k, v in kwargs.items() if v is not None}}
+        unknown = sorted(name for name, value in merged.items() if name not in _KNOWN and value is not None)
+        if unknown:
+            raise ConfigError(
+                f"The program asks for {', '.join(unknown)}, which promptopt's own models do not know of a single "
+                "call. Leave it out, or give the program a dspy.LM."
+            )
+        texts = tuple(_only_text(message) for message in messages or [{"role": "user", "content": prompt}])
+        stop = merged.get("stop") or ()
+        request = base.Request(
+            texts,
+            merged.get("max_tokens") or merged.get("max_completion_tokens"),
+            merged.get("temperature"),
+            (stop,) if isinstance(stop, str) else tuple(stop),
+            merged.get("seed"),
+            _constraint(merged.get("response_format")),
+            replicate=int(merged.get("rollout_id") or 0),
+        )
+        first, count = request.replicate, int(merged.get("n") or 1)
+        many = [base.Request(**{**_fields(request), "replicate": first + i}) for i in range(count)]
+        return many if count > 1 else [request]
+
+
+def run_cell(function: Callable[[], Any], settings: Mapping[str, Any]) -> Any:
+    """Run something of DSPy's (a program, a metric) with these settings, its calls going through our doors.
+
+    Raises:
+        CallError: a call failed or its reply cannot be used, and the program did not help itself.
+        PromptOptError: what ends a run.
+        Exception: whatever the program raised of its own.
+    """
+    cell = Cell(contextvars.copy_context())
+    try:
+        with dspy.context(**settings, **{_CELL: cell, "usage_tracker": Others(cell)}):
+            made = function()
+    except Exception as error:  # the boundary: sorted here into ours, the model's and the program's
+        raise _sorted(cell, error) from error
+    if cell.fatal is not None:  # the program swallowed it
+        raise cell.fatal
+    return made
+
+
+async def arun_cell(function: Callable[[], Any], settings: Mapping[str, Any]) -> Any:
+    """As ``run_cell``, for what returns an awaitable."""
+    cell = Cell(contextvars.copy_context())
+    try:
+        with dspy.context(**settings, **{_CELL: cell, "usage_tracker": Others(cell)}):
+            made = await function()
+    except Exception as error:  # as above
+        raise _sorted(cell, error) from error
+    if cell.fatal is not None:
+        raise cell.fatal
+    return made
+
+
+def _sorted(cell: Cell, error: Exception) -> Exception:
+    if cell.fatal is not None:
+        return cell.fatal
+    below: BaseException | None = error
+    while below is not None:
+        if isinstance(below, PromptOptError):
+            return below
+        if isinstance(below, AdapterParseError):
+            kind: FailureKind = "truncated" if cell.cut else "parse"
+            return CallError(Failure(kind, str(below.message or below)[:2000], str(below.lm_response)))
+        if isinstance(below, LMError) and cell.failure is not None:
+            return CallError(cell.failure)
+        below = below.__cause__ or below.__context__
+    return error
+
+
+def _cell() -> Cell:
+    cell: Cell | None = dspy.settings.get(_CELL)
+    if cell is None:
+        raise ConfigError("This language model stands in for another one during an optimization; use that one.")
+    if cell.fatal is not None:
+        raise cell.fatal
+    return cell
+
+
+def _inside(cell: Cell, function: Callable[[], Any]) -> Any:
+    """In the program's context: threads that DSPy starts inherit its settings, and nothing else."""
+    try:
+        active_session()
+    except ConfigError:
+        return cell.context.copy().run(function)
+    return function()
+
+
+def _told(cell: Cell, error: PromptOptError) -> Exception:
+    """What the program gets to see of an error."""
+    if not isinstance(error, CallError):
+        cell.fatal = cell.fatal or error
+        return error
+    cell.failure = error.failure
+    below: BaseException | None = error
+    while below is not None:
+        if isinstance(below, LMError):  # as it would have seen it without us: programs catch what they know
+            return cast(Exception, below)
+        below = below.__cause__
+    if error.failure.kind == "request" and "context" in error.failure.message.lower():
+        return cast(Exception, ContextWindowExceededError(message=error.failure.message))
+    return error
+
+
+def _outputs(cell: Cell, completion: base.Completion) -> Any:
+    cell.failure, cell.cut = None, completion.finish == "length"
+    return completion.native
+
+
+def _text(cell: Cell, completion: base.Completion) -> str:
+    cell.failure, cell.cut = None, completion.finish == "length"
+    return completion.text
+
+
+def _shown(message: Any) -> base.Message:
+    role = str(message.get("role", "user"))
+    content = message.get("content")
+    text = content if isinstance(content, str) else str(content)
+    return ("system" if role == "developer" else role if role in ("system", "assistant") else "user", text)  # type: ignore[return-value]
+
+
+def _only_text(message: Any) -> base.Message:
+    content = message.get("content")
+    if isinstance(content, list) and all(isinstance(part, Mapping) and part.get("type") == "text" for part in content):
+        content = "".join(part["text"] for part in content)
+    if not isinstance(content, str):
+        raise ConfigError("The program sends more than text, and promptopt's own models read text alone.")
+    return _shown({**message, "content": content})
+
+
+def _constraint(form: Any) -> base.Constraint | None:
+    if isinstance(form, type) and hasattr(form, "model_json_schema"):
+        return base.Constraint(schema=form.model_json_schema())
+    if isinstance(form, Mapping) and form.get("type") == "json_schema":
+        inner = form.get("json_schema", form)
+        return base.Constraint(schema=inner.get("schema"))
+    return None
+
+
+def _fields(request: base.Request) -> dict[str, Any]:
+    return {name: getattr(request, name) for name in base.Request.__dataclass_fields__}
+
+
+def roles_of(lms: Sequence[Any]) -> list[str]:
+    """A role for each LM beside the default one, by the name of its model: ``gpt-4o-mini``, ``gpt-4o-mini-2``."""
+    taken: dict[str, int] = {"task": 1, "proposer": 1, "judge": 1, "teacher": 1, "reward": 1, "embedder": 1, "other": 1}
+    roles = []
+    for lm in lms:
+        name = str(getattr(lm, "model", "lm")).rpartition("/")[2] or "lm"
+        taken[name] = taken.get(name, 0) + 1
+        roles.append(name if taken[name] == 1 else f"{name}-{taken[name]}")
+    return roles
