@@ -16,6 +16,7 @@ class Kind(StrEnum):
     optimizers = "optimizers"
     metrics = "metrics"
     backends = "backends"
+    trackers = "trackers"
     tasks = "tasks"
     programs = "programs"
 
@@ -43,9 +44,16 @@ def _found(kind: Kind) -> dict[str, str]:
         import promptopt_programs
 
         return dict(promptopt_programs.descriptions())
+    from promptopt.integrations.tracking import TRACKERS
     from promptopt.lm import BACKENDS
     from promptopt.metrics import METRICS
     from promptopt.optimizers import OPTIMIZERS
 
-    registry = {Kind.optimizers: OPTIMIZERS, Kind.metrics: METRICS, Kind.backends: BACKENDS}[kind]
+    registries = {
+        Kind.optimizers: OPTIMIZERS,
+        Kind.metrics: METRICS,
+        Kind.backends: BACKENDS,
+        Kind.trackers: TRACKERS,
+    }
+    registry = registries[kind]
     return {name: registry.summary(name) for name in registry}

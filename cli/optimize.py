@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from . import options
+
+if TYPE_CHECKING:
+    from promptopt.integrations.tracking import Tracked
 
 
 def optimize(
@@ -22,6 +26,10 @@ def optimize(
     start: Annotated[Path | None, typer.Option(metavar="FILE", help="Begin from a saved candidate.")] = None,
     set_: options.Set = None,
     no_code: options.NoCode = False,
+    track: Annotated[
+        list[str] | None,
+        typer.Option("--track", metavar="NAME", help="Tell a tracker of the run, too: mlflow, wandb (ls trackers)."),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the report.")] = False,
     json: options.Json = False,
 ) -> None:
@@ -29,6 +37,7 @@ def optimize(
     loaded = options.load(task, set_, no_code, seed, optimizer)
     from promptopt import api
     from promptopt.report.summary import read_thoughts
+    from promptopt.search.events import all_of
 
     from .console import error_console
     from .progress import Progress
@@ -39,19 +48,39 @@ def optimize(
     begin = options.candidate(start, loaded)
     settings, name = api.check_optimizer(loaded), loaded.optimizer.name
     folder = out or api.default_folder(loaded, settings, name, budget, begin)
+    trackers = _trackers(track)
     fetch_models(loaded, quiet)
-    with Progress(loaded, budget, quiet) as progress:
+    with Progress(loaded, budget, quiet) as progress, contextlib.ExitStack() as tracked:
+        watching = all_of(progress, *(tracked.enter_context(tracker) for tracker in trackers))
         try:
-            result = api.optimize(loaded, budget=budget, out=folder, observer=progress, start=begin)
+            result = api.optimize(loaded, budget=budget, out=folder, observer=watching, start=begin)
         except KeyboardInterrupt:
             progress.stop()
             error_console().print(f"Everything up to here is in {safe(folder)}.", soft_wrap=True)
             raise
+    for tracker in trackers:
+        if tracker.where and not quiet:
+            error_console().print(f"{safe(tracker.name)}: {safe(tracker.where)}", soft_wrap=True)
     if json:
         options.print_json(result.to_json())
     else:
         print_result(result.to_json(), {"name": loaded.name}, read_thoughts(result.folder))
     raise typer.Exit(0 if result.improved else 3)
+
+
+def _trackers(names: list[str] | None) -> list[Tracked]:
+    """Trackers by name; what they need is asked for here, before anything is fetched or spent."""
+    if not names:
+        return []
+    from promptopt.integrations.tracking import track
+
+    from .console import error_console
+    from .safe import safe
+
+    def tell(text: str) -> None:
+        error_console().print(safe(text), style="yellow", soft_wrap=True)
+
+    return [track(name, tell=tell) for name in dict.fromkeys(names)]
 
 
 def fetch_models(task: object, quiet: bool) -> None:

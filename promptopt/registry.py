@@ -16,6 +16,9 @@ from promptopt.errors import ConfigError, PromptOptError, UnknownNameError
 class Registry:
     """One kind of thing (``optimizer``, ``metric``, ``lm``) by name.
 
+    A package that cannot be imported costs its own names and nothing else: whoever asks for one of them is told why.
+    Our names are ours, whatever else is installed; of a name that two packages offer, neither is taken.
+
     Args:
         kind: as it is called in messages.
         table: our own, ``name -> "module:object"``.
@@ -26,7 +29,7 @@ class Registry:
         self.kind = kind
         self.group = group
         self._table: dict[str, Any] = dict(table)
-        self._plugins: dict[str, importlib.metadata.EntryPoint] | None = None
+        self._plugins: dict[str, list[importlib.metadata.EntryPoint]] | None = None
 
     def register(self, name: str, thing: Any) -> None:
         """Add a thing from a notebook or a script.
@@ -34,7 +37,7 @@ class Registry:
         Raises:
             ConfigError: the name is taken by something else.
         """
-        taken = self._table.get(name) or self._entry_points().get(name)
+        taken = self._table.get(name) or ", ".join(map(_who, self._entry_points().get(name, ()))) or None
         if taken is not None and taken is not thing:
             raise ConfigError(f"The {self.kind} name {name!r} is taken by {taken}. Choose another name.")
         self._table[name] = thing
@@ -44,13 +47,20 @@ class Registry:
 
         Raises:
             UnknownNameError: with the nearest known names.
+            ConfigError: another package's, and it cannot be loaded.
         """
         if name in self._table:
             found = self._table[name]
             return _resolve(found) if isinstance(found, str) else found
-        if name in self._entry_points():
-            return self._entry_points()[name].load()
-        raise UnknownNameError(self.kind, name, self)
+        offers = self._entry_points().get(name)
+        if offers is None:
+            raise UnknownNameError(self.kind, name, self)
+        if len(offers) > 1:
+            raise ConfigError(
+                f"Two packages offer the {self.kind} {name!r}: {_who(offers[0])} and {_who(offers[1])}. "
+                "Remove one of them."
+            )
+        return self._load(offers[0])
 
     def summary(self, name: str) -> str:
         """The first line of a thing's documentation; why it cannot be loaded, if it cannot."""
@@ -58,7 +68,7 @@ class Registry:
             thing = self.load(name)
         except PromptOptError as error:
             return f"({error})"
-        return (thing.__doc__ or "").strip().split("\n")[0]
+        return str(getattr(thing, "__doc__", None) or "").strip().split("\n")[0]
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted({*self._table, *self._entry_points()}))
@@ -66,16 +76,35 @@ class Registry:
     def __contains__(self, name: object) -> bool:
         return name in self._table or name in self._entry_points()
 
-    def _entry_points(self) -> dict[str, importlib.metadata.EntryPoint]:
+    def _load(self, point: importlib.metadata.EntryPoint) -> Any:
+        try:
+            thing = point.load()
+        except (Exception, SystemExit) as error:  # the boundary: somebody else's module may do anything
+            raise ConfigError(
+                f"The {self.kind} {point.name!r} is of {_who(point)}, which cannot be loaded "
+                f"({type(error).__name__}: {error}). Mend that package, or remove it."
+            ) from error
+        if not callable(thing):
+            raise ConfigError(
+                f"The {self.kind} {point.name!r} is of {_who(point)}, and that is {thing!r:.80}. Expected a class or "
+                "a function."
+            )
+        return thing
+
+    def _entry_points(self) -> dict[str, list[importlib.metadata.EntryPoint]]:
         if self._plugins is None:
-            found: dict[str, importlib.metadata.EntryPoint] = {}
+            found: dict[str, list[importlib.metadata.EntryPoint]] = {}
             for point in importlib.metadata.entry_points(group=self.group):
-                other = self._table.get(point.name) or found.get(point.name)
-                if other is not None:
-                    raise ConfigError(f"Two packages offer the {self.kind} {point.name!r}: {other} and {point.value}.")
-                found[point.name] = point
+                offers = found.setdefault(point.name, [])
+                if point.value not in [other.value for other in offers]:  # one package, seen at two places
+                    offers.append(point)
             self._plugins = found
         return self._plugins
+
+
+def _who(point: importlib.metadata.EntryPoint) -> str:
+    package = f"the package {point.dist.name}" if point.dist is not None else "a package"
+    return f"{package} ({point.value})"
 
 
 def _resolve(path: str) -> Any:

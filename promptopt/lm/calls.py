@@ -193,8 +193,7 @@ async def acomplete(request: Request, role: str = "task") -> Completion:
 def charge(usage: Usage, role: str) -> None:
     """Count and charge a call that was made without asking: one that a program made on a model of its own.
 
-    Raises:
-        BudgetExhaustedError: it does not fit any more. It is counted all the same, as it was paid.
+    It was paid, so it is charged even where it does not fit; the next call that asks is then refused.
     """
     door = active_session().door(role)
     tally = _tally.get()
@@ -205,7 +204,11 @@ def charge(usage: Usage, role: str) -> None:
         counts.answers += usage.calls
         counts.charged += usage
         counts.paid += usage
-    wait(door.gate.charge(role, usage))
+
+    async def settled() -> None:  # on the loop, as all that touches a budget
+        door.gate.book(role, usage)
+
+    wait(settled())
 
 
 def _count(tally: Tally | None, role: str, request: Request, completion: Completion) -> None:

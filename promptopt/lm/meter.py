@@ -51,6 +51,10 @@ class Gate(Protocol):
         """
         ...
 
+    def book(self, role: str, usage: Usage) -> None:
+        """Charge what was paid without asking, whether it fits or not."""
+        ...
+
 
 class Inner(Protocol):
     """The seam between wrappers."""
@@ -73,6 +77,9 @@ class Unlimited:
         """Nothing to give back."""
 
     async def charge(self, role: str, usage: Usage) -> None:
+        """Nothing to charge."""
+
+    def book(self, role: str, usage: Usage) -> None:
         """Nothing to charge."""
 
 

@@ -132,6 +132,11 @@ class Budget:
         await self.reserve(role, usage)
         self.settle(role, usage, usage)
 
+    def book(self, role: str, usage: Usage) -> None:
+        """Charge what was paid without asking, whether it fits or not; the next one that asks is refused."""
+        self._add(role, usage)
+        self._pump()
+
     def take(self, usage: Mapping[str, Usage], calls: Sequence[str] = ()) -> None:
         """Charge a known cost at once, with nothing in flight: a cell that was recorded earlier, and its calls.
 

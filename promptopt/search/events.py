@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from promptopt.evaluate.cells import Cell, Trial
+from promptopt.records import Usage
 
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """The run begins, or goes on."""
+    """The run begins, or goes on; ``folder``: where it is written, by when ``run.json`` is there."""
 
     task: str
     optimizer: str
     resumed: bool
     recorded_cells: int
+    folder: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +39,11 @@ class CellDone:
 
 @dataclass(frozen=True, slots=True)
 class TrialDone:
-    """One trial, with its number from 0."""
+    """One trial, with its number from 0, and what the whole run was charged by role by then."""
 
     number: int
     trial: Trial
+    charged: Mapping[str, Usage] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,26 @@ RECORDED = (RunStarted, PhaseStarted, BudgetStopped, Interrupted, RunFinished)
 """Events that go to ``events.jsonl``; cells, trials and notes have files of their own."""
 
 
+def all_of(*observers: Observer | None) -> Observer:
+    """Several observers as one; each is told in turn, and None is nobody.
+
+    Example:
+        >>> seen: list[Event] = []
+        >>> all_of(seen.append, None)(RunFinished("improved"))
+        >>> seen
+        [RunFinished(verdict='improved')]
+    """
+    told = [observer for observer in observers if observer is not None]
+
+    def tell(event: Event) -> None:
+        for observer in told:
+            observer(event)
+
+    return tell
+
+
 def to_json(event: Event, seconds: float) -> dict[str, Any]:
     """As written to disk; ``seconds`` of work since the run's first start."""
-    return {"event": type(event).__name__, "seconds": round(seconds, 3), **asdict(event)}
+    record = {"event": type(event).__name__, "seconds": round(seconds, 3), **asdict(event)}
+    record.pop("folder", None)  # it holds this file, and may be moved
+    return record

@@ -3,6 +3,9 @@
 Read strictly: one document, text keys, no key twice, no tags, no merge keys; limits on size, depth and aliases. Scalars
 as in YAML 1.2: only ``true`` and ``false`` are booleans (``on``, ``off``, ``yes``, ``no`` stay text), ``1e3`` is a
 number, dates are text. Beyond it: ``2_000_000`` is a number, and digits after a leading zero are text.
+
+Files of other tools are read as ``foreign``: tags are kept as names beside what they stand at (nothing is ever made of
+one), merge keys are merged, and keys that are no text become text.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import math
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +55,7 @@ class Node:
         quoted: whether a scalar was written in quotes or as a block.
         depth: levels below it, its own included.
         size: nodes below it, itself included.
+        tag: of a foreign file: the tag at the value, ``!function``; a name, and nothing is done with it.
     """
 
     value: Scalar | list[Node] | dict[str, Node]
@@ -60,6 +64,7 @@ class Node:
     quoted: bool = False
     depth: int = 1
     size: int = 1
+    tag: str | None = None
 
     def child(self, key: str | int) -> Node | None:
         """The node at a key of a mapping or an index of a list, if there is one."""
@@ -139,13 +144,14 @@ def decode(data: bytes, name: str) -> str:
         ) from None
 
 
-def parse(text: str, name: str, first_line: int | None = 1) -> Node:
+def parse(text: str, name: str, first_line: int | None = 1, foreign: bool = False) -> Node:
     """The one document in a text.
 
     Args:
         text: YAML.
         name: how places call the text.
         first_line: its number in places; None: places are ``name`` alone (for one-liners).
+        foreign: it belongs to another tool: see above.
 
     Raises:
         ConfigError: with the place.
@@ -155,7 +161,7 @@ def parse(text: str, name: str, first_line: int | None = 1) -> Node:
     # A plain scalar inside { } cannot hold braces in YAML; ${NAME} is to be allowed there, so it is read as letters.
     masked = _VARIABLE.sub(lambda match: f"${opened}{match.group(1)}{closed}", text)
     try:
-        return _compose(masked, where, str.maketrans({opened: "{", closed: "}"}))
+        return _compose(masked, where, str.maketrans({opened: "{", closed: "}"}), foreign)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise ConfigError(_explain(error), where.line(mark.line if mark else 0)) from None
@@ -343,9 +349,11 @@ class _Open:
     pairs: dict[str, Node] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
     key: str | None = None
+    tag: str | None = None
+    merged: Node | None = None
 
 
-def _compose(text: str, where: _Where, unmask: dict[int, Any]) -> Node:
+def _compose(text: str, where: _Where, unmask: dict[int, Any], foreign: bool) -> Node:
     """A stack instead of recursion: depth is limited by us, not by the interpreter."""
     stack: list[_Open] = []
     anchors: dict[str, Node | None] = {}
@@ -364,12 +372,13 @@ def _compose(text: str, where: _Where, unmask: dict[int, Any]) -> Node:
             aliases += 1
             done = _alias(event, anchors, aliases, place)
         elif isinstance(event, yaml.ScalarEvent):
-            _refuse_tag(event, place)
-            done = _scalar_node(event, place, unmask, key=bool(stack) and stack[-1].mapping and stack[-1].key is None)
+            tag = _tag(event, place, foreign)
+            as_key = bool(stack) and stack[-1].mapping and stack[-1].key is None
+            done = _scalar_node(event, place, unmask, as_key, tag)
             if event.anchor:
                 anchors[event.anchor] = done
         elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
-            _refuse_tag(event, place)
+            tag = _tag(event, place, foreign)
             if len(stack) >= MOST_DEPTH:
                 raise _too_deep(place)
             mapping = isinstance(event, yaml.MappingStartEvent)
@@ -377,12 +386,10 @@ def _compose(text: str, where: _Where, unmask: dict[int, Any]) -> Node:
                 raise ConfigError("Expected text as a key, got a list or a mapping. Put it in quotes.", place)
             if event.anchor:
                 anchors[event.anchor] = None
-            stack.append(_Open(place, mapping, event.anchor))
+            stack.append(_Open(place, mapping, event.anchor, tag=tag))
         elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
             ended = stack.pop()
-            done = (
-                _mapping(ended.pairs, ended.keys, ended.place) if ended.mapping else _sequence(ended.items, ended.place)
-            )
+            done = _ended(ended)
             if ended.anchor:
                 anchors[ended.anchor] = done
         if done is None:
@@ -397,7 +404,10 @@ def _compose(text: str, where: _Where, unmask: dict[int, Any]) -> Node:
         elif not stack[-1].mapping:
             stack[-1].items.append(done)
         elif stack[-1].key is None:
-            stack[-1].key = _key(stack[-1], done)
+            stack[-1].key = _key(stack[-1], done, foreign)
+        elif stack[-1].key == "<<" and foreign:
+            stack[-1].merged = done
+            stack[-1].key = None
         else:
             stack[-1].pairs[stack[-1].key] = done
             stack[-1].key = None
@@ -417,15 +427,41 @@ def _alias(event: yaml.AliasEvent, anchors: Mapping[str, Node | None], count: in
     return node
 
 
-def _scalar_node(event: yaml.ScalarEvent, place: str, unmask: dict[int, Any], key: bool) -> Node:
+def _ended(ended: _Open) -> Node:
+    if not ended.mapping:
+        node = _sequence(ended.items, ended.place)
+    else:
+        pairs, keys = dict(ended.pairs), dict(ended.keys)
+        merged = [] if ended.merged is None else [ended.merged]
+        if merged and isinstance(merged[0].value, list):
+            merged = merged[0].value
+        for other in merged:
+            if not isinstance(other.value, dict):
+                raise ConfigError("Expected a mapping to merge (<<), got something else.", other.place)
+            pairs = {**other.value, **pairs}
+            keys = {**other.keys, **keys}
+        node = _mapping(pairs, keys, ended.place)
+    return node if ended.tag is None else replace(node, tag=ended.tag)
+
+
+def _scalar_node(
+    event: yaml.ScalarEvent, place: str, unmask: dict[int, Any], key: bool, tag: str | None = None
+) -> Node:
     text = _text(event.value.translate(unmask), place)
-    if event.style is not None:
+    if tag is not None:
+        return Node(text, place, quoted=True, tag=tag)
+    if event.style is not None or event.tag is not None:
         return Node(text, place, quoted=True)
     # A key is what it says: `on:` and `null:` are the texts, not a boolean and nothing.
     return Node(text if key else scalar(text, place), place)
 
 
-def _key(into: _Open, node: Node) -> str:
+def _key(into: _Open, node: Node, foreign: bool) -> str:
+    if foreign and isinstance(
+        node.value, str
+    ):  # of a key that is there twice, the last one counts, as for most readers
+        into.keys[node.value] = node.place
+        return node.value
     if not isinstance(node.value, str) or (node.value == "" and not node.quoted):
         raise ConfigError(f"Expected text as a key, got {quote(str(node.raw()))}. Put it in quotes.", node.place)
     key = node.value
@@ -451,13 +487,17 @@ def _sequence(items: list[Node], place: str) -> Node:
     return Node(items, place, depth=depth, size=1 + sum(node.size for node in items))
 
 
-def _refuse_tag(event: yaml.NodeEvent, place: str) -> None:
-    tag = getattr(event, "tag", None)
+def _tag(event: yaml.NodeEvent, place: str, foreign: bool) -> str | None:
+    tag: str | None = getattr(event, "tag", None)
+    if foreign and tag is not None:
+        # Text that is marked as text is text.
+        return None if tag in ("!", "tag:yaml.org,2002:str") else tag
     if tag is not None:
         raise ConfigError(
             f"Expected plain YAML, got the tag {quote(str(tag))}. Remove it; code is named as text: path.py:Name.",
             place,
         )
+    return None
 
 
 def _too_deep(place: str) -> ConfigError:

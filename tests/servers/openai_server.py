@@ -63,7 +63,18 @@ def obedient(body):
     return text[::-1] if "reverse" in told else text
 
 
-REPLIES = {"echo": last_user, "upper": lambda body: last_user(body).upper(), "obedient": obedient}
+def chat_adapter(body):
+    """The question as the answer, in the form of DSPy's chat adapter."""
+    question = last_user(body).partition("[[ ## question ## ]]\n")[2].partition("\n\n")[0]
+    return f"[[ ## answer ## ]]\n{question}\n\n[[ ## completed ## ]]"
+
+
+REPLIES = {
+    "echo": last_user,
+    "upper": lambda body: last_user(body).upper(),
+    "obedient": obedient,
+    "chat_adapter": chat_adapter,
+}
 
 
 def completion(body, text, finish="stop"):

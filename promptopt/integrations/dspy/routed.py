@@ -8,6 +8,7 @@ reserved in the budget and retried like all others.
 from __future__ import annotations
 
 import contextvars
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -57,7 +58,7 @@ class Cell:
 class Others:
     """A usage tracker for LMs that we could not put ourselves before, such as one that a metric makes for itself.
 
-    They are charged after the fact: what they cost is counted, and ends the run where the budget is used up.
+    They are charged after the fact; where that uses up the budget, the next call of a model is refused.
     """
 
     cell: Cell
@@ -73,11 +74,10 @@ class Others:
             int(usage_entry.get("completion_tokens") or 0),
             int(cached or 0),
         )
-        try:
-            _inside(self.cell, lambda: charge(used, "other"))
-        except PromptOptError as error:
-            self.cell.fatal = self.cell.fatal or error
-            raise
+        _inside(self.cell, lambda: charge(used, "other"))
+
+    def __deepcopy__(self, memo: object) -> Others:
+        return self  # DSPy copies its tracker for every thread, and loses what they count
 
     def get_total_tokens(self) -> dict[str, Any]:
         """What programs may look at; costs are in the cells."""
@@ -191,9 +191,8 @@ class RoutedLM(dspy.BaseLM):  # type: ignore[misc]
             _constraint(merged.get("response_format")),
             replicate=int(merged.get("rollout_id") or 0),
         )
-        first, count = request.replicate, int(merged.get("n") or 1)
-        many = [base.Request(**{**_fields(request), "replicate": first + i}) for i in range(count)]
-        return many if count > 1 else [request]
+        count = int(merged.get("n") or 1)
+        return [request, *(dataclasses.replace(request, replicate=request.replicate + i) for i in range(1, count))]
 
 
 def run_cell(function: Callable[[], Any], settings: Mapping[str, Any]) -> Any:
@@ -311,10 +310,6 @@ def _constraint(form: Any) -> base.Constraint | None:
         inner = form.get("json_schema", form)
         return base.Constraint(schema=inner.get("schema"))
     return None
-
-
-def _fields(request: base.Request) -> dict[str, Any]:
-    return {name: getattr(request, name) for name in base.Request.__dataclass_fields__}
 
 
 def roles_of(lms: Sequence[Any]) -> list[str]:
