@@ -64,7 +64,8 @@ def optimize(
     if json:
         options.print_json(result.to_json())
     else:
-        print_result(result.to_json(), {"name": loaded.name}, read_thoughts(result.folder))
+        about = {"name": loaded.name, "library": loaded.program._library}
+        print_result(result.to_json(), about, read_thoughts(result.folder))
     raise typer.Exit(0 if result.improved else 3)
 
 

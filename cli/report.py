@@ -61,7 +61,9 @@ def print_result(result: Mapping[str, Any], about: Mapping[str, Any], thoughts: 
     print_facts([*_facts(result, about), *_thought(thoughts)])
     out.print()
     best_file = safe(Path(result["folder"]) / "best.json", lines=True)
-    out.print(Text(f"To use it: promptopt.load({best_file!r}).apply(program)", "dim"), soft_wrap=True)
+    how = f"program.load({best_file!r}) in DSPy" if about.get("library") == "dspy" else None
+    how = how or f"promptopt.load({best_file!r}).apply(program)"
+    out.print(Text(f"To use it: {how}", "dim"), soft_wrap=True)
 
 
 def _facts(result: Mapping[str, Any], about: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

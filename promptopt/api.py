@@ -26,6 +26,7 @@ from promptopt.lm.meter import Gate, Inner, Meter
 from promptopt.lm.models import open_model
 from promptopt.lm.scripted import ScriptedScorer
 from promptopt.lm.spec import ModelSpec
+from promptopt.metrics import describe
 from promptopt.optimizers import OPTIMIZERS
 from promptopt.optimizers.settings import NO_SOFT_PROMPTS
 from promptopt.program.params import Candidate
@@ -78,6 +79,8 @@ def optimize(
         "description": task.description,
         "models": {role: _about_model(spec) for role, spec in task.models.items()},
         "splits": {split.name: len(split.examples) for split in _splits(task)},
+        "metric": describe(task.metric),
+        **({"library": task.program._library} if task.program._library else {}),
     }
     # Models first: a run whose model cannot be had leaves no folder behind.
     with open_models(task, backends) as models:

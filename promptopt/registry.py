@@ -62,6 +62,14 @@ class Registry:
             )
         return self._load(offers[0])
 
+    def name_of(self, thing: Any) -> str | None:
+        """Under which name a class or function is here, or None; loads nothing."""
+        where = f"{getattr(thing, '__module__', '')}:{getattr(thing, '__qualname__', '')}"
+        for name, found in self._table.items():
+            if found is thing or found == where:
+                return name
+        return next((n for n, points in self._entry_points().items() if points[0].value == where), None)
+
     def summary(self, name: str) -> str:
         """The first line of a thing's documentation; why it cannot be loaded, if it cannot."""
         try:

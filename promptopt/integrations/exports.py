@@ -13,7 +13,7 @@ import keyword
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -21,7 +21,7 @@ from typing import Any
 from promptopt import jsonio
 from promptopt.errors import ConfigError, StorageError
 from promptopt.lm.base import Constraint, Message
-from promptopt.metrics import METRICS
+from promptopt.metrics import describe
 from promptopt.program.params import Candidate
 from promptopt.program.predict import Predict
 from promptopt.program.render import Format, Renderer, constraint_of
@@ -275,7 +275,7 @@ def read_program(path: str | Path, task: Task | None = None) -> SavedProgram:
         prompts=tuple(Prompt(where, names[where], one, formats[where]) for where, one in predictors.items()),
         description=str(about.get("description") or (task.description if task else "")),
         model=about.get("models", {}).get("task"),
-        metric=_metric(task.metric) if task else about.get("metric"),
+        metric=describe(task.metric) if task else about.get("metric"),
         result=result,
         demos=_demos(task, predictors.values()) if task else (),
         dspy=dspy,
@@ -406,12 +406,3 @@ def _names(paths: Iterable[str]) -> dict[str, str]:
 def _demos(task: Task, predictors: Iterable[Predict]) -> tuple[Example, ...]:
     shown = {exemplar.source for one in predictors for exemplar in one.exemplars}
     return tuple(example for example in task.splits.demos if example.id not in shown)
-
-
-def _metric(metric: object) -> Mapping[str, Any]:
-    for name in METRICS:
-        if METRICS.load(name) is type(metric):
-            assert is_dataclass(metric)
-            assert not isinstance(metric, type)
-            return {"name": name, **asdict(metric)}
-    return {"name": getattr(metric, "__name__", type(metric).__name__)}

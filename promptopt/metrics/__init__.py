@@ -1,5 +1,8 @@
 """metrics: judges one answer to one example. It has never seen a candidate, a split or a run."""
 
+from dataclasses import asdict, is_dataclass
+from typing import Any
+
 from promptopt.registry import Registry
 
 METRICS = Registry(
@@ -21,3 +24,11 @@ METRICS = Registry(
     "promptopt.metrics",
 )
 """Name → a frozen dataclass of settings that is called with ``(example, prediction)``."""
+
+
+def describe(metric: object) -> dict[str, Any]:
+    """A metric in JSON: its name, and its settings where it is one of these."""
+    name = METRICS.name_of(type(metric))
+    if name is not None and is_dataclass(metric) and not isinstance(metric, type):
+        return {"name": name, **asdict(metric)}
+    return {"name": getattr(metric, "__name__", type(metric).__name__)}

@@ -35,6 +35,9 @@ class Module:
     _threads: ClassVar[int] = 0
     """How many threads run the program, for one that may block or hold locks; 0: none, as ours need none."""
 
+    _library: ClassVar[str] = ""
+    """The library whose program it is; ours: none."""
+
     def _own_models(self) -> Mapping[str, tuple[ModelSpec, Any]]:
         """Open models that the program brings along, by role; a task's own come first."""
         return {}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -403,8 +404,9 @@ def _made(code: Code, args: Mapping[str, Any]) -> Module:
     thing = code.thing
     foreign = adopter(thing)
     if foreign is not None:
-        if isinstance(thing, type):
-            _check_args(thing, args, code)
+        if isinstance(thing, type) and args:
+            # Not of the class itself: another library's may be made by a metaclass that takes anything.
+            _check_args(functools.partial(thing.__init__, None), args, code)
         elif args:
             raise ConfigError(f"{code.name} takes no arguments: it is not a class of a program. Remove 'args'.")
         thing = call_user(lambda: foreign(thing, args, code.sha256), code.file)
@@ -431,7 +433,7 @@ def _made(code: Code, args: Mapping[str, Any]) -> Module:
     return program
 
 
-def _check_args(made: type, args: Mapping[str, Any], code: Code) -> None:
+def _check_args(made: Callable[..., Any], args: Mapping[str, Any], code: Code) -> None:
     try:
         signature = inspect.signature(made)
     except (TypeError, ValueError):

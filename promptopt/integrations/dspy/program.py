@@ -61,6 +61,8 @@ class DSPyProgram(Module):
         ConfigError: it is no DSPy program, or has nothing to optimize.
     """
 
+    _library = "dspy"
+
     def __init__(
         self,
         student: Any,
