@@ -406,7 +406,8 @@ def _made(code: Code, args: Mapping[str, Any]) -> Module:
     if foreign is not None:
         if isinstance(thing, type) and args:
             # Not of the class itself: another library's may be made by a metaclass that takes anything.
-            _check_args(functools.partial(thing.__init__, None), args, code)
+            made_by: Any = vars(thing).get("__init__", thing)
+            _check_args(functools.partial(made_by, None) if made_by is not thing else thing, args, code)
         elif args:
             raise ConfigError(f"{code.name} takes no arguments: it is not a class of a program. Remove 'args'.")
         thing = call_user(lambda: foreign(thing, args, code.sha256), code.file)
