@@ -71,7 +71,7 @@ def optimize(
     task = task if isinstance(task, Task) else load_task(task)
     settings, name = _optimizer(task, optimizer)
     limits = budget or _limits(task)
-    check_prices(task, limits)
+    check_prices(task, limits, backends)
     identity = _identity(task, settings, name, limits, start)
     folder = Path(out) if out is not None else default_folder(task, settings, name, limits, start)
     about = {
@@ -109,13 +109,15 @@ def optimize(
                 return Engine(job, run, Session(doors), purse, meter, observer).result()
 
 
-def check_prices(task: Task, limits: Limits) -> None:
-    """Whether a limit in dollars can be kept.
+def check_prices(task: Task, limits: Limits, backends: Mapping[str, Backend] | None = None) -> None:
+    """Whether a limit in dollars can be kept: the user gave a price, or a model says itself what its calls cost.
 
     Raises:
         ConfigError: no model has a price.
     """
-    if limits.usd is not None and not any(spec.price.charges for spec in task.models.values()):
+    given = [*(backends or {}).values(), *(model for _, model in task.program._own_models().values())]
+    told = any(getattr(model, "tells_usd", False) for model in given)
+    if limits.usd is not None and not told and not any(spec.price.charges for spec in task.models.values()):
         raise ConfigError(
             "budget.usd needs a price: add price: {input: …, output: …} (USD a million tokens) to a model."
         )

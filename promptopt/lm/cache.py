@@ -161,7 +161,9 @@ class Cached:
         self._asking[key] = mine
         try:
             completion = await self._inner.complete(request)
-            await self._store.put(key, replace(completion, usage=replace(completion.usage, usd=0.0)))
+            # What the backend itself says a call cost is a fact; what the user's prices make of it is not.
+            kept = replace(completion.usage, usd=0.0) if self._price.charges else completion.usage
+            await self._store.put(key, replace(completion, usage=kept))
         except BaseException as error:
             # Waiters get the same failure; a cancelled asker must not leave them waiting.
             shared = error if isinstance(error, Exception) else CallError(_interrupted())

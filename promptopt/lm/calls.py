@@ -14,6 +14,7 @@ import contextlib
 import contextvars
 import dataclasses
 import functools
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TypeVar
@@ -28,6 +29,7 @@ from promptopt.records import Failure, Usage
 Backend = Generates | Completes
 T = TypeVar("T")
 
+_adding = threading.Lock()  # programs of other libraries call from threads of their own
 _session: contextvars.ContextVar[Session | None] = contextvars.ContextVar("promptopt_session", default=None)
 _tally: contextvars.ContextVar[Tally | None] = contextvars.ContextVar("promptopt_tally", default=None)
 _sampled: contextvars.ContextVar[tuple[int, int, float | None] | None] = contextvars.ContextVar(
@@ -42,6 +44,9 @@ class Session:
         doors: role → ``Door``, or a backend, which is then called without a cache or a budget.
     """
 
+    stands_in: str = ""
+    """The role whose model answers for ``task`` here; ``""``: the task's own."""
+
     def __init__(self, doors: Mapping[str, Door | Backend]) -> None:
         self._doors = {role: door if isinstance(door, Door) else Door.plain(door) for role, door in doors.items()}
         self._token: contextvars.Token[Session | None] | None = None
@@ -52,7 +57,9 @@ class Session:
 
     def standing_in(self, role: str) -> Session:
         """Another session with the same doors, in which the model of ``role`` answers for ``task``."""
-        return Session({**self._doors, "task": self.door(role)})
+        made = Session({**self._doors, "task": self.door(role)})
+        made.stands_in = "" if role == "task" else role
+        return made
 
     def door(self, role: str) -> Door:
         """The door of a role.
@@ -89,8 +96,9 @@ class Tally:
 
     def add(self, role: str, usage: Usage) -> None:
         """Count one call."""
-        had = self.usage.get(role)
-        self.usage[role] = usage if had is None else had + usage
+        with _adding:
+            had = self.usage.get(role)
+            self.usage[role] = usage if had is None else had + usage
 
     def absorb(self, other: Tally) -> None:
         """Count what another one counted."""
@@ -199,13 +207,13 @@ def charge(usage: Usage, role: str) -> None:
     tally = _tally.get()
     if tally is not None:
         tally.add(role, usage)
-    if door.meter is not None:
-        counts = door.meter.of(role)
-        counts.answers += usage.calls
-        counts.charged += usage
-        counts.paid += usage
 
-    async def settled() -> None:  # on the loop, as all that touches a budget
+    async def settled() -> None:  # on the loop, as all that touches a budget or a meter
+        if door.meter is not None:
+            counts = door.meter.of(role)
+            counts.answers += usage.calls
+            counts.charged += usage
+            counts.paid += usage
         door.gate.book(role, usage)
 
     wait(settled())

@@ -53,10 +53,6 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     if threading.get_ident() == _owner[1]:
         coroutine.close()
         raise RuntimeError("run() was called on the event loop's own thread; use wait() inside a program.")
-    halted = _halted.get()
-    if halted is not None and halted.is_set():
-        coroutine.close()
-        raise HaltedError
     future: Future[T] = asyncio.run_coroutine_threadsafe(coroutine, target)
     try:
         return future.result()
@@ -164,6 +160,11 @@ def wait(awaitable: Awaitable[T]) -> T:
     if isinstance(current, _Program) and current.driver is not None:
         value: T = current.driver.switch(awaitable)
         return value
+    halted = _halted.get()
+    if halted is not None and halted.is_set():
+        if isinstance(awaitable, Coroutine):
+            awaitable.close()
+        raise HaltedError
 
     async def awaited() -> T:
         return await awaitable

@@ -16,6 +16,7 @@ from promptopt.records import Usage
 
 _MESSAGE_TOKENS = 32
 _TEMPLATE_TOKENS = 64
+_REPLY_TOKENS = 2048
 
 
 class Gate(Protocol):
@@ -146,7 +147,7 @@ class Budgeted:
 
     The bound of a call: one call, as many prompt tokens as its messages have bytes (no byte-level tokenizer makes
     more) plus room for the chat template, and ``max_tokens`` written. Where a server turns out to add more than that
-    room, the excess is learned and added from then on.
+    room, the excess is learned and added from then on; so is the longest reply, for requests that name no limit.
     """
 
     def __init__(self, inner: Inner, gate: Gate, role: str, price: Price) -> None:
@@ -155,6 +156,8 @@ class Budgeted:
         self._role = role
         self._price = price
         self._excess = 0
+        self._longest = _REPLY_TOKENS
+        self._dearest = 0.0  # of calls whose backend says itself what they cost
 
     async def complete(self, request: Request) -> Completion:
         """One attempt."""
@@ -166,6 +169,8 @@ class Budgeted:
             spent = completion.usage
             if self._gate.counts_tokens:
                 self._excess = max(self._excess, spent.prompt_tokens - bound.prompt_tokens + self._excess)
+                self._longest = max(self._longest, spent.completion_tokens)
+                self._dearest = max(self._dearest, spent.usd)
             if self._price.charges:
                 spent = replace(spent, usd=self._price.of(spent))
                 completion = replace(completion, usage=spent)
@@ -186,5 +191,6 @@ class Budgeted:
 
     def _bound(self, request: Request) -> Usage:
         room = _MESSAGE_TOKENS * len(request.messages) + _TEMPLATE_TOKENS + self._excess
-        bound = Usage(1, request.prompt_bytes + room, request.max_tokens or 0)
-        return replace(bound, usd=self._price.of(bound))
+        most = self._longest if request.max_tokens is None else request.max_tokens
+        bound = Usage(1, request.prompt_bytes + room, most)
+        return replace(bound, usd=self._price.of(bound) if self._price.charges else self._dearest)

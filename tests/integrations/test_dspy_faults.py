@@ -42,12 +42,14 @@ def trials(made):
 class Flaky(world.Engine):
     """Fails as it is told: ``when(number of the call)`` raises or returns None."""
 
+    digest = "flaky"  # one model, whatever happens to it
+
     def __init__(self, when):
-        self.when, self.asked = when, 0
+        self._when, self.asked = when, 0
 
     def complete(self, request):
         self.asked += 1
-        error = self.when(self.asked)
+        error = self._when(self.asked)
         if error is not None:
             raise error
         return super().complete(request)
@@ -65,7 +67,7 @@ def test_an_outage_stops_the_run_and_scores_nothing_as_wrong():
         optimizer(out="run").compile(world.Single(), trainset=world.examples(80))
     scores = [json.loads(line)["mean"] for line in Path("run/trials.jsonl").read_text().splitlines()]
     assert 0.0 not in scores
-    engine.when = lambda n: None  # it is back: the same call goes on
+    engine._when = lambda n: None  # it is back: the same call goes on
     with dspy.context(lm=lm):
         made = optimizer(out="run").compile(world.Single(), trainset=world.examples(80))
     assert made.promptopt["verdict"] == "improved"

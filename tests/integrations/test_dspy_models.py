@@ -100,8 +100,10 @@ def test_settings_reach_the_model():
 def test_several_completions_are_several_answers():
     answers = iter("abc")
     ours = lm("scripted/x", backend=ScriptedLM(lambda request: next(answers)), temperature=1.0)
-    assert len(set(ours("hello", n=3))) == 1  # DSPy asks an engine the same request three times, and that is one answer
-    assert ours("another") == ["b"]
+    assert ours("hello", n=3) == ["a", "b", "c"]
+    assert ours("hello", n=3) == ["a", "b", "c"]  # from the cache
+    rollouts = [lm("scripted/x", backend=ScriptedLM(lambda r: str(r.replicate)))("x", rollout_id=i)[0] for i in (0, 7)]
+    assert rollouts == ["0", "7"]
 
 
 def test_a_schema_holds_the_reply():
@@ -445,7 +447,7 @@ def test_prices_of_the_users_own():
 
     from promptopt.integrations.dspy import DSPyOptimizer
 
-    with dspy.context(lm=dspy.LM("world/x", engine=Counted(), cache=False)):
+    with dspy.context(lm=dspy.LM("world/x", engine=Counted(), cache=False, max_tokens=9)):
         tuned = DSPyOptimizer(
             "evo",
             metric=world.right,

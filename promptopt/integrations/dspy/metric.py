@@ -45,7 +45,7 @@ class DSPyMetric:
         self._low, self._high = float(low), float(high)
         self._settings = dict(settings or {})
         self._examples = dict(examples or {})
-        self._more = _more(function)
+        self._places, self._names = _more(function)
         self.__name__ = getattr(function, "__name__", type(function).__name__)
 
     def __repr__(self) -> str:
@@ -63,7 +63,7 @@ class DSPyMetric:
         pred = getattr(prediction, "native", None)
         if pred is None:
             pred = dspy.Prediction(**prediction.outputs)
-        said = run_cell(lambda: self._function(gold, pred, **self._more), self._settings)
+        said = run_cell(lambda: self._function(gold, pred, *(None,) * self._places, **self._names), self._settings)
         feedback = None
         if isinstance(said, dspy.Example):
             feedback, said = said.get("feedback"), said.get("score")
@@ -89,22 +89,27 @@ def _target(example: Example) -> dict[str, Any]:
     return {} if target is None or "target" in example.inputs else {"target": target}
 
 
-def _more(function: Callable[..., Any]) -> dict[str, None]:
-    """Which of DSPy's further arguments the function takes."""
+def _more(function: Callable[..., Any]) -> tuple[int, dict[str, None]]:
+    """How many further positions, and which further names, the function cannot do without; all get None.
+
+    Those with a default are left to it: it is None in DSPy's own metrics, or the user's choice.
+    """
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
-        return {}
+        return 0, {}
     parameters = list(signature.parameters.values())
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return {"trace": None}
-    known = [p for p in parameters if p.name in ("trace", "pred_name", "pred_trace", "program_trace")]
-    # Those without a default must be given; the others are None anyway, or the user's own choice.
-    needed: dict[str, None] = {p.name: None for p in known if p.default is p.empty}
+    known = ("trace", "pred_name", "pred_trace", "program_trace")
+    places = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)][2:]
+    needed = [i + 1 for i, p in enumerate(places) if p.default is p.empty]
+    names: dict[str, None] = {
+        p.name: None for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty and p.name in known
+    }
+    count = max(needed, default=0)
     try:
-        signature.bind(None, None, **needed)
+        signature.bind(*(None,) * (2 + count), **names)
     except TypeError as error:
         raise ConfigError(
             f"Expected a metric (gold, pred, trace=None), but {getattr(function, '__name__', function)}: {error}."
         ) from None
-    return needed
+    return count, names

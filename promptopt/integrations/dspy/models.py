@@ -14,11 +14,13 @@ import contextvars
 import copy
 import dataclasses
 import threading
+import weakref
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import dspy
+from dspy.clients._deprecation import adapter_message_call
 from dspy.lm15 import (
     AuthError,
     ContextLengthError,
@@ -38,20 +40,25 @@ from dspy.utils.exceptions import LMError, is_retryable_lm_error
 
 from promptopt import jsonio, records
 from promptopt.errors import CallError, ConfigError, PromptOptError
+from promptopt.integrations.dspy.graph import described, described_lm, public, secret
 from promptopt.integrations.dspy.values import plain
 from promptopt.lm import base
 from promptopt.lm.cache import CompletionStore, default_cache_path
 from promptopt.lm.coalesce import Coalesced
 from promptopt.lm.door import Door, close
-from promptopt.lm.loop import here, run
+from promptopt.lm.loop import here, wait
 from promptopt.lm.meter import Meter
 from promptopt.lm.models import open_model
 from promptopt.lm.spec import Generate, ModelSpec, Price
 from promptopt.records import Failure, FailureKind
 from promptopt.search.budget import Budget, Limits
 
-_OURS = {"replicate", "seed", "stop", "temperature", "max_tokens"}
-_SECRET = ("key", "token", "secret", "password", "authorization", "header")
+APART = 2**40
+"""Between the replicates of one call's ``n``: rollouts of DSPy's are numbered in between."""
+_sample: contextvars.ContextVar[tuple[int, list[int]] | None] = contextvars.ContextVar(
+    "promptopt_dspy_sample", default=None
+)
+_open: weakref.WeakValueDictionary[str, PromptoptEngine] = weakref.WeakValueDictionary()
 
 
 # Ours inside DSPy -----------------------------------------------------------------------------------------------------
@@ -123,16 +130,16 @@ class PromptoptEngine:
             LM15Error: the call failed, by its cause; retried already.
             PromptOptError: the budget is used up, or the cache cannot be written.
         """
-        asked = request_of(request)
+        asked = _sampled(request_of(request))
         try:
-            completion = run(self.door.complete(asked))
+            completion = wait(self.door.complete(asked))
         except CallError as error:
             raise _error_of(error.failure) from error
         return _response_of(completion, request.model)
 
     async def acomplete(self, request: Request) -> Response:
         """As ``complete``, for coroutines."""
-        asked = request_of(request)
+        asked = _sampled(request_of(request))
         try:
             # Opened off the loop: a model takes seconds to load.
             door = self._door if self._door is not None else await asyncio.to_thread(self._opened)
@@ -163,19 +170,49 @@ class PromptoptEngine:
             raise TypeError("An engine around an open model cannot be saved. Name the model: lm('provider/name').")
         spec = dataclasses.asdict(self.spec)
         spec.pop("key")
-        return {"spec": plain(spec), "cache": self._cache}
+        state: dict[str, Any] = {"spec": plain(spec), "cache": self._cache}
+        if self._purse is not None:
+            state["budget"] = self._purse.limits.to_json()
+        return state
 
     @classmethod
     def load_state(cls, state: Mapping[str, Any]) -> PromptoptEngine:
-        """The inverse of ``dump_state``; keys come from the environment again."""
+        """The inverse of ``dump_state``; keys come from the environment again. Of one state there is one engine."""
+        known = jsonio.digest(state)
+        found = _open.get(known)
+        if found is not None:
+            return found
         spec = dict(state["spec"])
         made = dict(spec["generate"])
         made["stop"] = tuple(made["stop"])
         spec["generate"], spec["price"] = Generate(**made), Price(**spec["price"])
-        return cls(ModelSpec(**spec), cache=bool(state["cache"]))
+        budget = Limits(**state["budget"]) if state.get("budget") else None
+        loaded = _open[known] = cls(ModelSpec(**spec), cache=bool(state["cache"]), budget=budget)
+        return loaded
+
+    @property
+    def digest(self) -> str:
+        """What its answers depend on beside the request; opens nothing."""
+        if self._given is not None:
+            return str(self._given.digest)
+        spec = dataclasses.asdict(self.spec)
+        spec.pop("key")
+        return jsonio.digest(plain(spec))
+
+    @property
+    def budget(self) -> Limits | None:
+        """What may be spent over its life."""
+        return None if self._purse is None else self._purse.limits
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _loaded, (self.dump_state(),)
 
     def __deepcopy__(self, memo: object) -> PromptoptEngine:
         return self  # a model is opened once, however often a program is copied
+
+
+def _loaded(state: Mapping[str, Any]) -> PromptoptEngine:
+    return PromptoptEngine.load_state(state)
 
 
 class AsyncPromptoptEngine:
@@ -202,6 +239,39 @@ class AsyncPromptoptEngine:
 
     def __deepcopy__(self, memo: object) -> AsyncPromptoptEngine:
         return self
+
+
+class PromptoptLM(dspy.LM):  # type: ignore[misc]
+    """A ``dspy.LM`` on an engine of ours. DSPy keeps ``n`` and ``rollout_id`` from engines; ours wants them."""
+
+    def __call__(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
+        """As ``dspy.LM``."""
+        with self._sampling(kwargs):
+            return super().__call__(prompt, messages=messages, **kwargs)
+
+    async def acall(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
+        """As ``dspy.LM``."""
+        with self._sampling(kwargs):
+            return await super().acall(prompt, messages=messages, **kwargs)
+
+    @contextlib.contextmanager
+    def _sampling(self, kwargs: Mapping[str, Any]) -> Iterator[None]:
+        rollout = kwargs.get("rollout_id", self.kwargs.get("rollout_id"))
+        token = _sample.set((int(rollout or 0), [0]))
+        try:
+            yield
+        finally:
+            _sample.reset(token)
+
+
+def _sampled(request: base.Request) -> base.Request:
+    """The how-manieth answer to the same question it is: of this rollout, and of this call's ``n``."""
+    found = _sample.get()
+    if found is None:
+        return request
+    rollout, made = found
+    made[0] += 1
+    return dataclasses.replace(request, replicate=rollout + APART * (made[0] - 1))
 
 
 def lm(
@@ -233,7 +303,7 @@ def lm(
     """
     made = ModelSpec(model, **spec) if isinstance(model, str) else model
     engine = PromptoptEngine(made, cache=cache, budget=budget, backend=backend)
-    return dspy.LM(
+    return PromptoptLM(
         made.id,
         engine=engine,
         async_engine=AsyncPromptoptEngine(engine),
@@ -340,6 +410,8 @@ class DSPyModel:
     """
 
     constrains = False
+    tells_usd = True
+    """Its completions say what they cost, where DSPy knows a price."""
 
     def __init__(self, lm: Any, concurrency: int = 32, settings: Mapping[str, Any] | None = None) -> None:
         if not isinstance(lm, dspy.BaseLM):
@@ -367,11 +439,12 @@ class DSPyModel:
 
     def _asked(self, request: base.Request) -> base.Completion:
         prompt, messages, kwargs = _live(request)
-        with dspy.context(**self._settings), _entries() as entries:
+        # Adapters of DSPy's call LMs with messages too, and are not warned that this is deprecated.
+        with dspy.context(**self._settings), _entries() as entries, adapter_message_call(self._own, messages):
             try:
                 outputs = self._own(prompt, messages=messages, **kwargs)
             except LMError as error:
-                raise _refused(error) from error
+                raise refused(error) from error
             except PromptOptError:
                 raise
             except Exception as error:  # the boundary: an LM of the user's may raise what it likes
@@ -389,29 +462,21 @@ class DSPyModel:
 
 
 def digest_of(lm: Any) -> str:
-    """What an LM's answers depend on beside the request: class, model, kind, server and settings, without secrets."""
-    settings = {name: value for name, value in lm.kwargs.items() if not _secret(name)}
-    kind = f"{type(lm).__module__}.{type(lm).__qualname__}"
-    return jsonio.digest([kind, lm.model, getattr(lm, "model_type", ""), _described(settings)])
-
-
-def _secret(name: str) -> bool:
-    # "max_tokens" is a number of tokens, and "token" is not.
-    words = name.lower().replace("-", "_").split("_")
-    return any(word in _SECRET or word == "headers" for word in words) or name.lower() in ("apikey",)
+    """What an LM's answers depend on beside the request: class, model, server, engine, settings; no secrets."""
+    return jsonio.digest(described_lm(lm))
 
 
 def _described(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Settings in JSON: a class by its name and its schema, and no secrets."""
     out = {}
     for name, value in kwargs.items():
-        if _secret(name):
+        if secret(name):
             continue
         schema = getattr(value, "model_json_schema", None)
         if isinstance(value, type):
-            out[name] = {"class": value.__qualname__, "schema": schema() if callable(schema) else None}
+            out[name] = {"class": value.__qualname__, "schema": schema() if callable(schema) else described(value)}
         else:
-            out[name] = plain(value)
+            out[name] = public(plain(value))
     return out
 
 
@@ -472,7 +537,8 @@ _KINDS: dict[str, FailureKind] = {
 }
 
 
-def _refused(error: LMError) -> CallError:
+def refused(error: LMError) -> CallError:
+    """An error of DSPy's as ours, by its cause."""
     failure = Failure(_KINDS.get(str(error.code), "request"), f"{type(error).__name__}: {error}")
     if is_retryable_lm_error(error):
         return base.RetryableError(failure, getattr(error, "retry_after", None))

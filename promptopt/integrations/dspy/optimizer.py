@@ -9,7 +9,6 @@ twice), a budget over all models together, a held-out confirmation with an inter
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,9 +20,10 @@ from dspy.teleprompt.teleprompt import Teleprompter
 from promptopt import jsonio
 from promptopt.api import optimize
 from promptopt.errors import ConfigError
+from promptopt.integrations.dspy.graph import described, predictors_lms
 from promptopt.integrations.dspy.metric import DSPyMetric
-from promptopt.integrations.dspy.program import DSPyProgram, _lms, model_of
-from promptopt.integrations.dspy.values import plain
+from promptopt.integrations.dspy.program import DSPyProgram, model_of
+from promptopt.integrations.dspy.values import plain, same
 from promptopt.lm.spec import ModelSpec, Price
 from promptopt.program.params import Candidate
 from promptopt.records import Example
@@ -182,7 +182,7 @@ class DSPyOptimizer(Teleprompter):  # type: ignore[misc]
     def _task(
         self, student: Any, trainset: Sequence[Any], teacher: Any, valset: Sequence[Any] | None
     ) -> tuple[Task, dict[str, Any]]:
-        found = _lms(student) if isinstance(student, dspy.Module) else []
+        found = predictors_lms(student) if isinstance(student, dspy.Module) else []
         default = dspy.settings.lm or (found[0] if found else None)
         if default is None:
             raise ConfigError("No LM is set. Call dspy.configure(lm=dspy.LM('provider/name')), or program.set_lm(…).")
@@ -190,8 +190,8 @@ class DSPyOptimizer(Teleprompter):  # type: ignore[misc]
         values, val_by_id = _reads(valset, "valset") if valset else ([], {})
         splits = self._splits(train, values)
         by_id = {**train_by_id, **val_by_id}
-        inputs = {jsonio.digest(plain(dict(e.inputs().items()))): dict(e.inputs().items()) for e in by_id.values()}
-        rich = {key: given for key, given in inputs.items() if plain(given) != given}
+        inputs = [dict(example.inputs().items()) for example in by_id.values()]
+        rich = {jsonio.digest(plain(given)): given for given in inputs if not same(given)}
         width = self.num_threads or dspy.settings.num_threads or 8
         program = DSPyProgram(
             student,
@@ -202,7 +202,8 @@ class DSPyOptimizer(Teleprompter):  # type: ignore[misc]
             price=self.price,
         )
         specs, backends = self._models(program, teacher, width)
-        metric = DSPyMetric(self.metric, scale=self.scale, settings=program._metric_settings(), examples=by_id)
+        judge = self.judge if isinstance(self.judge, dspy.BaseLM) else None
+        metric = DSPyMetric(self.metric, scale=self.scale, settings=program._metric_settings(judge), examples=by_id)
         name = type(student).__name__.lower()
         # What is run on the loop instead of threads may not change what comes of it, so it is not part of the digest.
         digest = jsonio.digest(
@@ -210,15 +211,8 @@ class DSPyOptimizer(Teleprompter):  # type: ignore[misc]
                 "program": program.digest(),
                 "default": program.default().to_json(),
                 "examples": [[s.name, [[e.id, e.inputs, e.target] for e in s.examples]] for s in splits.all],
-                "metric": [
-                    getattr(self.metric, "__qualname__", str(type(self.metric))),
-                    _source(self.metric),
-                    self.scale,
-                ],
-                "models": {
-                    role: [spec.id, spec.base_url, getattr(backends.get(role), "digest", "")]
-                    for role, spec in specs.items()
-                },
+                "metric": [described(self.metric), self.scale],
+                "models": {role: _described(spec, backends.get(role)) for role, spec in specs.items()},
                 "description": self.description,
                 "instructions": self.instructions,
                 "promote": self.promote,
@@ -269,7 +263,7 @@ class DSPyOptimizer(Teleprompter):  # type: ignore[misc]
         first = teacher[0] if isinstance(teacher, list | tuple) and teacher else teacher
         taught = self.teacher
         if taught is None and isinstance(first, dspy.Module):
-            taught = next(iter(_lms(first)), None)
+            taught = next(iter(predictors_lms(first)), None)
             if taught is None:
                 logger.warning("The teacher has no LM of its own (set_lm), so it answers as the student does.")
         for role, given in (("proposer", self.proposer), ("teacher", taught), ("judge", self.judge)):
@@ -335,10 +329,7 @@ def _reads(examples: Sequence[Any], name: str) -> tuple[list[Read], dict[str, An
     return reads, by_id
 
 
-def _source(function: Any) -> str:
-    try:
-        return inspect.getsource(
-            function if inspect.isroutine(function) or isinstance(function, type) else type(function)
-        )
-    except (OSError, TypeError):
-        return ""
+def _described(spec: ModelSpec, backend: Any) -> Any:
+    made = dataclasses.asdict(spec)
+    made.pop("key")
+    return [plain(made), getattr(backend, "digest", "")]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import inspect
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -16,18 +16,20 @@ import dspy
 
 from promptopt import jsonio
 from promptopt.errors import ConfigError
+from promptopt.integrations.dspy.graph import copied, described, lms, public
 from promptopt.integrations.dspy.metric import DSPyMetric
-from promptopt.integrations.dspy.models import DSPyModel, PromptoptEngine, digest_of
+from promptopt.integrations.dspy.models import DSPyModel, PromptoptEngine
 from promptopt.integrations.dspy.routed import RoutedLM, arun_cell, roles_of, run_cell
 from promptopt.integrations.dspy.values import LABELLED, demo_of, exemplar_of, plain, signature_of
 from promptopt.lm.loop import wait
-from promptopt.lm.spec import ModelSpec, Price
+from promptopt.lm.spec import Generate, ModelSpec, Price
 from promptopt.program import trace
 from promptopt.program.module import Module
 from promptopt.program.params import Candidate, Exemplar
 from promptopt.program.predict import Predict
 from promptopt.records import Prediction, Usage
 
+_MAX_TOKENS = 1000
 _NOT_OURS = {"lm", "trace", "usage_tracker", "caller_modules", "caller_predict", "send_stream", "stream_listeners"}
 
 
@@ -90,16 +92,16 @@ class DSPyProgram(Module):
                 f"{type(student).__name__} has nothing to tune: DSPy finds no predictor in it (a module that was "
                 "compiled before is frozen; set its _compiled to False to optimize it again)."
             )
-        self.student = _copied(student, lambda lm: lm)
+        self.student = copied(student)
         self._default = lm
-        self._found = _lms(self.student)
+        self._found = lms(self.student)
         self._roles = {id(lm): "task"} if lm is not None else {}
         others = [found for found in self._found if id(found) not in self._roles]
         self._roles.update(zip(map(id, others), roles_of(others), strict=True))
         self._others = dict(zip(roles_of(others), others, strict=True))
         routed = {key: RoutedLM(role, self._lm_of(key)) for key, role in self._roles.items()}
         self._main = routed[id(lm)] if lm is not None else RoutedLM("task")
-        self._template = _copied(student, lambda lm: None if lm is None else routed[id(lm)])
+        self._template = copied(student, lambda lm: routed[id(lm)])
         self._signatures = {
             path: signature_of(predictor.signature, name)
             for (path, name), (_, predictor) in zip(self._names.items(), student.named_predictors(), strict=True)
@@ -122,7 +124,7 @@ class DSPyProgram(Module):
 
     def compiled(self, candidate: Candidate) -> Any:
         """A copy of the DSPy program as it was given, its own LMs in it, with the candidate's values."""
-        return self._with_values(_copied(self.student, lambda lm: lm), candidate)
+        return self._with_values(copied(self.student), candidate)
 
     def candidate_of(self, compiled: Any) -> Candidate:
         """The instructions and demos of a program of the same shape (one that DSPy compiled) as a candidate.
@@ -142,22 +144,13 @@ class DSPyProgram(Module):
         return Candidate(values)
 
     def digest(self) -> str:
-        """Its code where that can be read, its predictors with types and settings, and its LMs; not what is tuned."""
-        predictors = {}
-        for path, (_, predictor) in self._by_path(self.student):
-            fields = {name: str(info.annotation) for name, info in predictor.signature.fields.items()}
-            described = [str(info.json_schema_extra) for info in predictor.signature.fields.values()]
-            predictors[path] = [fields, described, plain(predictor.config)]
-        kinds = {type(module) for _, module in self.student.named_sub_modules()}
-        code = {f"{kind.__module__}.{kind.__qualname__}": _source(kind) for kind in kinds}
+        """Its code as far as that can be read, with all its settings, types, adapter and LMs; not what is tuned."""
         return jsonio.digest(
             {
-                "dspy": type(self.student).__qualname__,
                 "source": self._source,
-                "code": code,
-                "predictors": predictors,
-                "lms": {role: digest_of(lm) for role, lm in self._others.items()},
-                "adapter": repr(type(self._settings.get("adapter")).__qualname__),
+                "program": described(self.student),
+                "default": None if self._default is None else described(self._default),
+                "adapter": described(self._settings.get("adapter")),
             }
         )
 
@@ -202,8 +195,8 @@ class DSPyProgram(Module):
     def _own_metric(self, metric: Any) -> Any:
         return metric if isinstance(metric, DSPyMetric) else DSPyMetric(metric, settings=self._metric_settings())
 
-    def _metric_settings(self) -> dict[str, Any]:
-        return {**self._settings, "lm": RoutedLM("judge", self._default)}
+    def _metric_settings(self, judge: Any = None) -> dict[str, Any]:
+        return {**self._settings, "lm": RoutedLM("judge", self._default if judge is None else judge)}
 
     def _lm_of(self, key: int) -> Any:
         return next((lm for lm in [self._default, *self._found] if id(lm) == key), None)
@@ -256,15 +249,17 @@ class DSPyProgram(Module):
     def _run(self, program: Any, inputs: Mapping[str, Any]) -> Prediction:
         given = self._native.get(jsonio.digest(plain(inputs)), inputs) if self._native else inputs
         recorder = trace.recorder()
-        seen: list[Any] | None = None if recorder is None else []
+        seen: list[Any] = []  # also where nobody looks: modules of DSPy's own write to it
         settings = {**self._settings, "lm": self._main, "trace": seen, "disable_history": True}
         if asynchronous(program):
-            native = wait(_in_context(lambda: arun_cell(lambda: program.acall(**given), settings)))
+            # On a thread of its own it has a loop of its own, which it may block.
+            cell = functools.partial(arun_cell, lambda: program.acall(**given), settings)
+            native = asyncio.run(cell()) if self._threads else wait(_in_context(cell))
         else:
             native = run_cell(lambda: program(**given), settings)
         if recorder is not None:
             paths = {id(predictor): path for path, (_, predictor) in self._by_path(program)}
-            recorder.steps.extend(_step(entry, paths) for entry in seen or () if id(entry[0]) in paths)
+            recorder.steps.extend(_step(entry, paths) for entry in seen if id(entry[0]) in paths)
         return cast(Prediction, DSPyPrediction(native))
 
 
@@ -273,7 +268,7 @@ class BoundProgram:
 
     def __init__(self, owner: DSPyProgram, candidate: Candidate) -> None:
         self._owner = owner
-        self._program = owner._with_values(_copied(owner._template, lambda lm: lm), candidate)
+        self._program = owner._with_values(copied(owner._template), candidate)
 
     def __call__(self, /, **inputs: Any) -> Prediction:
         """Run it on one example."""
@@ -311,9 +306,18 @@ def model_of(
     """
     engine = getattr(lm, "engine", None)
     if isinstance(engine, PromptoptEngine):
+        if engine.budget is not None:
+            raise ConfigError(
+                "An LM with a budget of its own cannot be optimized with: the run has the budget. Make the LM without "
+                "one, and give the optimizer its budget."
+            )
         return engine.spec, engine.backend
     name = str(lm.model)
-    spec = ModelSpec(name if "/" in name.strip("/") else f"dspy/{name}", retries=lm.num_retries, price=price or Price())
+    # Where promptopt itself asks it (as proposer, say), it asks with the LM's own settings.
+    most = lm.kwargs.get("max_tokens") or lm.kwargs.get("max_completion_tokens") or _MAX_TOKENS
+    generate = Generate(temperature=float(lm.kwargs.get("temperature") or 0.0), max_tokens=int(most))
+    identity = name if "/" in name.strip("/") else f"dspy/{name}"
+    spec = ModelSpec(identity, generate=generate, retries=lm.num_retries, price=price or Price())
     return spec, DSPyModel(lm, concurrency, settings)
 
 
@@ -327,44 +331,13 @@ def _key(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-def _copied(program: Any, replaced: Callable[[Any], Any]) -> Any:
-    """A deep copy in which LMs are what ``replaced`` says; the LMs themselves (and their histories) are not copied."""
-    predictors = [module for _, module in program.named_sub_modules(dspy.Predict)]
-    lms = [predictor.lm for predictor in predictors]
-    made = program
-    try:
-        for predictor in predictors:
-            predictor.lm = None
-        made = program.deepcopy()
-    finally:
-        for predictor, lm in zip(predictors, lms, strict=True):
-            predictor.lm = lm
-    for predictor, lm in zip([m for _, m in made.named_sub_modules(dspy.Predict)], lms, strict=True):
-        predictor.lm = replaced(lm)
-    return made
-
-
-def _lms(program: Any) -> list[Any]:
-    """The LMs that predictors have of their own, each once, frozen predictors included."""
-    found = {id(p.lm): p.lm for _, p in program.named_sub_modules(dspy.Predict) if p.lm is not None}
-    return list(found.values())
-
-
-def _source(kind: type) -> str:
-    if kind.__module__.partition(".")[0] == "dspy":
-        return str(dspy.__version__)
-    try:
-        return inspect.getsource(kind)
-    except (OSError, TypeError):  # made in a notebook or by a tool
-        return ""
-
-
 def _state(parameter: Any) -> Any:
+    """A predictor's state without what may be a secret of its LM's: DSPy leaves out ``api_key`` alone."""
     try:
-        return parameter.dump_state()
+        state = parameter.dump_state()
     except TypeError:  # an LM that cannot be saved: a run must not be lost for it, and DSPy loads a state without one
-        made = parameter.deepcopy() if parameter.lm is None else _copied(parameter, lambda _: None)
-        return made.dump_state()
+        state = copied(parameter, lambda _: None).dump_state()
+    return {**state, "lm": public(state["lm"])} if isinstance(state.get("lm"), dict) else state
 
 
 def _step(entry: Any, paths: Mapping[int, str]) -> trace.Step:

@@ -7,18 +7,22 @@ reserved in the budget and retried like all others.
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
+import copy
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import dspy
+from dspy import lm15
+from dspy.utils.callback import ACTIVE_CALL_ID, BaseCallback
 from dspy.utils.exceptions import AdapterParseError, ContextWindowExceededError, LMError
 
 from promptopt.errors import CallError, ConfigError, PromptOptError
-from promptopt.integrations.dspy.models import DSPyModel, NativeCall
+from promptopt.integrations.dspy.models import APART, DSPyModel, NativeCall, PromptoptEngine, refused
 from promptopt.lm import base
 from promptopt.lm.calls import acomplete, active_session, charge, complete
 from promptopt.records import Failure, FailureKind, Usage
@@ -63,6 +67,7 @@ class Others:
 
     cell: Cell
     usage_data: dict[str, Any] = field(default_factory=dict)  # as DSPy's own tracker has it
+    counted: set[Any] = field(default_factory=set)  # calls whose cost DSPy has told
 
     def add_usage(self, lm: str, usage_entry: Mapping[str, Any]) -> None:  # noqa: ARG002 — as DSPy calls it
         """Told by DSPy after each call."""
@@ -74,6 +79,7 @@ class Others:
             int(usage_entry.get("completion_tokens") or 0),
             int(cached or 0),
         )
+        self.counted.add(ACTIVE_CALL_ID.get())
         _inside(self.cell, lambda: charge(used, "other"))
 
     def __deepcopy__(self, memo: object) -> Others:
@@ -82,6 +88,21 @@ class Others:
     def get_total_tokens(self) -> dict[str, Any]:
         """What programs may look at; costs are in the cells."""
         return {}
+
+
+class Ends(BaseCallback):  # type: ignore[misc]
+    """Counts the calls of other LMs whose cost DSPy does not tell: those that failed, or that its cache answered.
+
+    Such an answer is charged like a call, as one of our own cache is: a warm cache may not change the search.
+    """
+
+    def __init__(self, others: Others) -> None:
+        self.others = others
+
+    def on_lm_end(self, call_id: str, outputs: Any, exception: Any = None) -> None:  # noqa: ARG002 — as DSPy calls it
+        """Told by DSPy after each call of an LM that is no ``RoutedLM``."""
+        if call_id not in self.others.counted:
+            _inside(self.others.cell, lambda: charge(Usage(calls=1), "other"))
 
 
 class RoutedLM(dspy.BaseLM):  # type: ignore[misc]
@@ -100,17 +121,15 @@ class RoutedLM(dspy.BaseLM):  # type: ignore[misc]
         self.kwargs = kwargs
         self.role = role
         self.original = original
+        self._was = dict(kwargs)
         self._params: set[str] | None = None
 
     def __call__(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
         """As ``dspy.LM``: outputs, one a completion."""
         cell = _cell()
         try:
-            if self._foreign():
-                asked = self._native(prompt, messages, kwargs)
-                return _outputs(cell, _inside(cell, lambda: complete(asked, self.role)))
-            asks = self._asked(prompt, messages, kwargs)
-            return [_text(cell, _inside(cell, functools.partial(complete, ask, self.role))) for ask in asks]
+            role, asks = self._calls(cell, prompt, messages, kwargs)
+            return _joined(cell, [_inside(cell, functools.partial(complete, ask, role)) for ask in asks])
         except PromptOptError as error:
             raise _told(cell, error) from error
 
@@ -118,10 +137,8 @@ class RoutedLM(dspy.BaseLM):  # type: ignore[misc]
         """As ``__call__``, for coroutines."""
         cell = _cell()
         try:
-            if self._foreign():
-                return _outputs(cell, await acomplete(self._native(prompt, messages, kwargs), self.role))
-            answers = [await acomplete(one, self.role) for one in self._asked(prompt, messages, kwargs)]
-            return [_text(cell, answer) for answer in answers]
+            role, asks = self._calls(cell, prompt, messages, kwargs)
+            return _joined(cell, [await _ainside(cell, functools.partial(acomplete, ask, role)) for ask in asks])
         except PromptOptError as error:
             raise _told(cell, error) from error
 
@@ -161,19 +178,49 @@ class RoutedLM(dspy.BaseLM):  # type: ignore[misc]
         return state
 
     def _foreign(self) -> bool:
-        """Whether what answers is an LM of DSPy's."""
-        cell = _cell()
-        return bool(_inside(cell, lambda: isinstance(active_session().door(self.role).backend, DSPyModel)))
+        return bool(_inside(_cell(), self._route)[1])
 
-    def _native(self, prompt: Any, messages: Any, kwargs: Mapping[str, Any]) -> base.Request:
+    def _route(self) -> tuple[str, bool]:
+        """The role that answers, and whether it is answered by an LM of DSPy's."""
+        session = active_session()
+        # A teacher answers for every LM of the program.
+        role = "task" if session.stands_in and self.role != "judge" else self.role
+        return role, isinstance(session.door(role).backend, DSPyModel)
+
+    def _calls(
+        self, cell: Cell, prompt: Any, messages: Any, kwargs: Mapping[str, Any]
+    ) -> tuple[str, list[base.Request]]:
+        if isinstance(prompt, lm15.Request) or kwargs.get("request") is not None:
+            raise ConfigError(
+                "The program calls an LM with a dspy.lm15.Request of its own, which promptopt cannot record. Call it "
+                "with messages, or through a dspy.Predict."
+            )
+        role, foreign = _inside(cell, self._route)
+        make = self._natives if foreign else self._asked
+        return role, make(prompt, messages, kwargs)
+
+    def _changed(self) -> dict[str, Any]:
+        """Settings that a copy of this LM was given (``lm.copy(temperature=…)``)."""
+        gone = {name: None for name in self._was if name not in self.kwargs}
+        return {**gone, **{k: v for k, v in self.kwargs.items() if k not in self._was or self._was[k] != v}}
+
+    def _natives(self, prompt: Any, messages: Any, kwargs: Mapping[str, Any]) -> list[base.Request]:
         merged = {**self.kwargs, **kwargs}
         most = merged.get("max_tokens") or merged.get("max_completion_tokens")
+        count = int(merged.get("n") or 1)
+        given = {**self._changed(), **kwargs}
+        if count > 1:  # DSPy asks an engine once for each of them, and so each is counted
+            given = {**given, "n": 1}
         # For people and for counting: what is sent is the call itself.
         shown = tuple(_shown(message) for message in messages or [{"role": "user", "content": prompt}])
-        return base.Request(shown, most if isinstance(most, int) else None, native=NativeCall(prompt, messages, kwargs))
+        call = NativeCall(prompt, messages, given)
+        asked = base.Request(shown, most if isinstance(most, int) else None, native=call)
+        return [asked, *(dataclasses.replace(asked, replicate=APART * i) for i in range(1, count))]
 
     def _asked(self, prompt: Any, messages: Any, kwargs: Mapping[str, Any]) -> list[base.Request]:
-        merged = {**self.kwargs, **{k: v for k, v in kwargs.items() if v is not None}}
+        # Settings of another LM's own are not for a model of ours that answers in its place.
+        own = self.kwargs if isinstance(getattr(self.original, "engine", None), PromptoptEngine) else self._changed()
+        merged = {**own, **{k: v for k, v in kwargs.items() if v is not None}}
         unknown = sorted(name for name, value in merged.items() if name not in _KNOWN and value is not None)
         if unknown:
             raise ConfigError(
@@ -192,7 +239,10 @@ class RoutedLM(dspy.BaseLM):  # type: ignore[misc]
             replicate=int(merged.get("rollout_id") or 0),
         )
         count = int(merged.get("n") or 1)
-        return [request, *(dataclasses.replace(request, replicate=request.replicate + i) for i in range(1, count))]
+        return [
+            request,
+            *(dataclasses.replace(request, replicate=request.replicate + APART * i) for i in range(1, count)),
+        ]
 
 
 def run_cell(function: Callable[[], Any], settings: Mapping[str, Any]) -> Any:
@@ -205,7 +255,7 @@ def run_cell(function: Callable[[], Any], settings: Mapping[str, Any]) -> Any:
     """
     cell = Cell(contextvars.copy_context())
     try:
-        with dspy.context(**settings, **{_CELL: cell, "usage_tracker": Others(cell)}):
+        with dspy.context(**_with(cell, settings)):
             made = function()
     except Exception as error:  # the boundary: sorted here into ours, the model's and the program's
         raise _sorted(cell, error) from error
@@ -214,11 +264,17 @@ def run_cell(function: Callable[[], Any], settings: Mapping[str, Any]) -> Any:
     return made
 
 
+def _with(cell: Cell, settings: Mapping[str, Any]) -> dict[str, Any]:
+    others = Others(cell)
+    callbacks = [*(settings.get("callbacks") or ()), Ends(others)]
+    return {**settings, _CELL: cell, "usage_tracker": others, "callbacks": callbacks}
+
+
 async def arun_cell(function: Callable[[], Any], settings: Mapping[str, Any]) -> Any:
     """As ``run_cell``, for what returns an awaitable."""
     cell = Cell(contextvars.copy_context())
     try:
-        with dspy.context(**settings, **{_CELL: cell, "usage_tracker": Others(cell)}):
+        with dspy.context(**_with(cell, settings)):
             made = await function()
     except Exception as error:  # as above
         raise _sorted(cell, error) from error
@@ -237,8 +293,8 @@ def _sorted(cell: Cell, error: Exception) -> Exception:
         if isinstance(below, AdapterParseError):
             kind: FailureKind = "truncated" if cell.cut else "parse"
             return CallError(Failure(kind, str(below.message or below)[:2000], str(below.lm_response)))
-        if isinstance(below, LMError) and cell.failure is not None:
-            return CallError(cell.failure)
+        if isinstance(below, LMError):  # of an LM that we stand before, or of another
+            return CallError(cell.failure or refused(below).failure)
         below = below.__cause__ or below.__context__
     return error
 
@@ -261,6 +317,20 @@ def _inside(cell: Cell, function: Callable[[], Any]) -> Any:
     return function()
 
 
+async def _ainside(cell: Cell, function: Callable[[], Awaitable[Any]]) -> Any:
+    """As ``_inside``, for coroutines."""
+    try:
+        active_session()
+    except ConfigError:
+        context = cell.context.copy()
+
+        async def awaited() -> Any:
+            return await function()
+
+        return await asyncio.get_running_loop().create_task(awaited(), context=context)
+    return await function()
+
+
 def _told(cell: Cell, error: PromptOptError) -> Exception:
     """What the program gets to see of an error."""
     if not isinstance(error, CallError):
@@ -277,14 +347,16 @@ def _told(cell: Cell, error: PromptOptError) -> Exception:
     return error
 
 
-def _outputs(cell: Cell, completion: base.Completion) -> Any:
-    cell.failure, cell.cut = None, completion.finish == "length"
-    return completion.native
-
-
-def _text(cell: Cell, completion: base.Completion) -> str:
-    cell.failure, cell.cut = None, completion.finish == "length"
-    return completion.text
+def _joined(cell: Cell, completions: Sequence[base.Completion]) -> list[Any]:
+    """Outputs as ``dspy.LM`` gives them: texts, or mappings where one has more than its text."""
+    cell.failure, cell.cut = None, completions[-1].finish == "length"
+    outputs: list[Any] = []
+    for completion in completions:
+        # A copy: others who wait for the same call get the same object.
+        outputs += [completion.text] if completion.native is None else copy.deepcopy(completion.native)
+    if any(isinstance(one, dict) for one in outputs):
+        outputs = [one if isinstance(one, dict) else {"text": one} for one in outputs]
+    return outputs
 
 
 def _shown(message: Any) -> base.Message:

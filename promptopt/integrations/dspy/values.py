@@ -6,6 +6,10 @@ compare, to record and to show. The program itself keeps its own types: they are
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
+import enum
+import re
 from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_origin
 
@@ -15,14 +19,28 @@ from promptopt.errors import ConfigError
 from promptopt.program.params import Exemplar
 from promptopt.program.signature import TYPES, Field, Signature
 
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # another one in every process
+
 LABELLED = "demo"
 """``Exemplar.source`` of the demos that a program came with, before their number."""
 
 
 def plain(value: Any) -> Any:
     """A value as JSON can write it; equal values come out equal."""
-    if value is None or isinstance(value, str | bool | int | float):
+    if value is None or value is True or value is False:
         return value
+    if isinstance(value, enum.Enum):
+        return plain(value.value)
+    if isinstance(value, str):  # lone surrogates have no form in UTF-8
+        return str(value).encode("utf-8", "replace").decode()
+    if isinstance(value, int):
+        return int(value) if abs(value) < 2**63 else str(int(value))
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, dspy.Example):  # a Prediction is one, too
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, Mapping):
@@ -37,8 +55,21 @@ def plain(value: Any) -> Any:
             return plain(dump(mode="json"))
         except (TypeError, ValueError):  # a field of it has no JSON form
             return plain(dump())
-    item = getattr(value, "item", None)  # a number of numpy or torch
-    return plain(item()) if callable(item) and getattr(value, "shape", None) == () else str(value)
+    listed = getattr(value, "tolist", None)  # of numpy or torch
+    if callable(listed) and hasattr(value, "shape"):
+        return plain(listed())
+    return _ADDRESS.sub("", str(value))
+
+
+def same(value: Any) -> bool:
+    """Whether a value is its own JSON form, so that nothing is lost in writing it down."""
+    if type(value) in (str, bool, float) or value is None:
+        return True
+    if type(value) is int:
+        return abs(value) < 2**63
+    if type(value) is dict:
+        return all(type(key) is str and same(item) for key, item in value.items())
+    return type(value) is list and all(same(item) for item in value)
 
 
 def signature_of(signature: Any, where: str) -> Signature:
