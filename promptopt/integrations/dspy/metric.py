@@ -63,7 +63,9 @@ class DSPyMetric:
         pred = getattr(prediction, "native", None)
         if pred is None:
             pred = dspy.Prediction(**prediction.outputs)
-        said = run_cell(lambda: self._function(gold, pred, *(None,) * self._places, **self._names), self._settings)
+        said = run_cell(
+            lambda: self._function(gold, pred, *(None,) * self._places, **self._names), self._settings, judging=True
+        )
         feedback = None
         if isinstance(said, dspy.Example):
             feedback, said = said.get("feedback"), said.get("score")

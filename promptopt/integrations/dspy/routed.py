@@ -245,8 +245,14 @@ class RoutedLM(dspy.BaseLM):  # type: ignore[misc]
         ]
 
 
-def run_cell(function: Callable[[], Any], settings: Mapping[str, Any]) -> Any:
+def run_cell(function: Callable[[], Any], settings: Mapping[str, Any], judging: bool = False) -> Any:
     """Run something of DSPy's (a program, a metric) with these settings, its calls going through our doors.
+
+    Args:
+        function: what to run.
+        settings: of DSPy's.
+        judging: whether calls of LMs that nobody announced are counted where they fail, or DSPy's cache answers, too.
+            It costs something at every step of DSPy's, so it is for metrics, which have such LMs.
 
     Raises:
         CallError: a call failed or its reply cannot be used, and the program did not help itself.
@@ -255,7 +261,7 @@ def run_cell(function: Callable[[], Any], settings: Mapping[str, Any]) -> Any:
     """
     cell = Cell(contextvars.copy_context())
     try:
-        with dspy.context(**_with(cell, settings)):
+        with dspy.context(**_with(cell, settings, judging)):
             made = function()
     except Exception as error:  # the boundary: sorted here into ours, the model's and the program's
         raise _sorted(cell, error) from error
@@ -264,10 +270,10 @@ def run_cell(function: Callable[[], Any], settings: Mapping[str, Any]) -> Any:
     return made
 
 
-def _with(cell: Cell, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _with(cell: Cell, settings: Mapping[str, Any], judging: bool = False) -> dict[str, Any]:
     others = Others(cell)
-    callbacks = [*(settings.get("callbacks") or ()), Ends(others)]
-    return {**settings, _CELL: cell, "usage_tracker": others, "callbacks": callbacks}
+    made = {**settings, _CELL: cell, "usage_tracker": others}
+    return {**made, "callbacks": [*(settings.get("callbacks") or ()), Ends(others)]} if judging else made
 
 
 async def arun_cell(function: Callable[[], Any], settings: Mapping[str, Any]) -> Any:
