@@ -15,6 +15,7 @@ import dspy_world as world  # noqa: E402
 
 from promptopt.errors import BudgetTooSmallError, ConfigError  # noqa: E402
 from promptopt.integrations.dspy import DSPyOptimizer  # noqa: E402
+from promptopt.optimizers import OPTIMIZERS as OURS  # noqa: E402
 from promptopt.program.save import load  # noqa: E402
 
 OPTIMIZERS = ["bootstrap_random_search", "mipro", "evo", "random_search"]
@@ -74,6 +75,19 @@ def test_every_shape_with_every_optimizer(name):
     for key, answers in here.items():
         if name != "random_search" or key.partition("=")[0] in fits:
             assert answers == ["13", "81", "101", "16"], key
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(set(OURS) - {"instructzero"}))  # which needs soft prompts
+def test_every_optimizer_there_is(name):
+    settings = {"stages": ["opro", "exemplar_search"]} if name == "chain" else {}
+    for program in ("single", "multi_hop"):
+        tuned = optimizer(name, budget={"calls": 500}, settings=settings, instructions=["Add carefully."])
+        made = tuned.compile(world.PROGRAMS[program](), trainset=world.examples(80))
+        assert tuned.result.candidates > 0
+        assert sum(usage.calls for usage in tuned.result.charged.values()) <= 500
+        if program == "single":
+            assert made.promptopt["verdict"] == "improved"
 
 
 def test_what_the_result_says():
