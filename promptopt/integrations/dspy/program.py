@@ -86,6 +86,7 @@ class DSPyProgram(Module):
         self._source = source
         self._labels = dict(labels or {})
         self._price = price or Price()
+        self._models: dict[str, tuple[ModelSpec, Any]] | None = None  # made when they are asked for, and once
         self._names = {("" if name == "self" else name): name for name, _ in student.named_predictors()}
         if not self._names:
             raise ConfigError(
@@ -183,14 +184,12 @@ class DSPyProgram(Module):
         return {**state, "promptopt": ours}
 
     def _own_models(self) -> Mapping[str, tuple[ModelSpec, Any]]:
-        """The LMs that its predictors have of their own."""
-        made: dict[str, tuple[ModelSpec, Any]] = {}
-        found = dict(self._others)
-        if self._default is not None:
-            found["task"] = self._default
-        for role, lm in found.items():
-            made[role] = model_of(lm, self._threads or 32, self._settings, self._price)
-        return made
+        """The LMs that its predictors have of their own, and its default one where it was given."""
+        if self._models is None:
+            found = dict(self._others) if self._default is None else {**self._others, "task": self._default}
+            width = self._threads or 32
+            self._models = {role: model_of(lm, width, self._settings, self._price) for role, lm in found.items()}
+        return self._models
 
     def _own_metric(self, metric: Any) -> Any:
         return metric if isinstance(metric, DSPyMetric) else DSPyMetric(metric, settings=self._metric_settings())
