@@ -154,12 +154,15 @@ class Budget:
             self.paid.update(calls)
 
     def restore(self, by_role: Mapping[str, Usage]) -> None:
-        """Charge what an earlier sitting had charged by now and this one has not."""
-        for role, usage in by_role.items():
-            had = self.by_role.get(role, Usage())
-            if usage.calls > had.calls:
-                self.used += _minus(usage, had)
-                self.by_role[role] = usage
+        """Charge what an earlier sitting had charged by now and this one has not.
+
+        Compared are the sums: a role without a model of its own is charged as ``task`` where the model is asked, and
+        by its own name where a recorded answer is charged again.
+        """
+        total = sum(by_role.values(), Usage())
+        if total.calls > self.used.calls:
+            self.used = total
+            self.by_role = dict(by_role)
 
     def _add(self, role: str, usage: Usage) -> None:
         self.used += usage

@@ -117,6 +117,18 @@ def test_resume_costs_nothing_and_gives_the_same(tmp_path):
     assert second.solve.demos == first.solve.demos
 
 
+def test_a_finished_run_says_the_same_again():
+    """The proposals of a run without a proposer's model are charged to the task's, and only once."""
+    for name in ("mipro", "opro"):
+        said = []
+        for _ in range(2):
+            tuned = optimizer(name, budget={"calls": 150}, splits={"demos": 12, "search": 16, "confirm": 16})
+            tuned.compile(world.Single(), trainset=world.examples(44))
+            total = sum(usage.calls for usage in tuned.result.charged.values())
+            said.append((tuned.result.verdict, tuned.result.best.id, total))
+        assert said[0] == said[1]
+
+
 @pytest.mark.parametrize("width", [1, 7])
 def test_the_same_whatever_the_number_of_threads(width, tmp_path):
     trials = []
