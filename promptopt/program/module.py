@@ -131,26 +131,7 @@ class Module:
 
     def to_json(self, candidate: Candidate) -> dict[str, Any]:
         """The program with a candidate's values, as ``save`` writes it."""
-        bound = self.bind(candidate)
-        return {
-            "kind": "program",
-            "version": 1,
-            "program": type(self).__name__,
-            "candidate": {
-                "id": candidate.id,
-                "parents": list(candidate.parents),
-                "origin": candidate.origin.to_json(),
-            },
-            "predictors": {
-                path: {
-                    "signature": predictor.signature.to_json(),
-                    "instruction": predictor.instruction,
-                    "exemplars": [exemplar.to_json() for exemplar in predictor.exemplars],
-                    **predictor.settings(),
-                }
-                for path, predictor in bound.predictors().items()
-            },
-        }
+        return saved_form(type(self).__name__, candidate, self.bind(candidate).predictors())
 
     def _as_predictor(self) -> Predict | None:
         """This module when it is a leaf."""
@@ -168,6 +149,29 @@ class Module:
         # A bare value is the answer: it is called what the program's last predictor calls its own.
         last = list(self.predictors().values())[-1:]
         return Prediction({last[0].signature.outputs[-1].name if last else "answer": made})
+
+
+def saved_form(program: str, candidate: Candidate, bound: Mapping[str, Predict]) -> dict[str, Any]:
+    """What a saved program is on disk: its class's name, the candidate, and each predictor with its values."""
+    return {
+        "kind": "program",
+        "version": 1,
+        "program": program,
+        "candidate": {
+            "id": candidate.id,
+            "parents": list(candidate.parents),
+            "origin": candidate.origin.to_json(),
+        },
+        "predictors": {
+            path: {
+                "signature": predictor.signature.to_json(),
+                "instruction": predictor.instruction,
+                "exemplars": [exemplar.to_json() for exemplar in predictor.exemplars],
+                **predictor.settings(),
+            }
+            for path, predictor in bound.items()
+        },
+    }
 
 
 def _parameter(path: str, name: str) -> str:

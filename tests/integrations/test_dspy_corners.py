@@ -501,6 +501,7 @@ def test_best_json_has_no_secret():
 
 
 def test_our_models_can_be_pickled_and_saved_whole():
+    # DSPy pickles whole programs, so its users do; promptopt itself loads no pickle.
     made = pickle.loads(pickle.dumps(lm("openai/m", base_url="http://127.0.0.1:9/v1", budget=Limits(calls=3))))
     assert made.engine.spec.base_url == "http://127.0.0.1:9/v1"
     assert made.engine.budget == Limits(calls=3)

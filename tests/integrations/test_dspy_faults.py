@@ -88,7 +88,7 @@ def test_a_budget_is_kept_whatever_the_program_catches():
         def forward(self, question):
             try:
                 return self.solve(question=question)
-            except Exception:
+            except Exception:  # as careless as a user's program may be: what it catches must end the run all the same
                 return dspy.Prediction(answer="0")
 
     engine, lm = flaky(lambda n: None)

@@ -24,7 +24,7 @@ from promptopt.integrations.dspy.values import LABELLED, demo_of, exemplar_of, p
 from promptopt.lm.loop import wait
 from promptopt.lm.spec import Generate, ModelSpec, Price
 from promptopt.program import trace
-from promptopt.program.module import Module
+from promptopt.program.module import Module, saved_form
 from promptopt.program.params import Candidate, Exemplar
 from promptopt.program.predict import Predict
 from promptopt.records import Prediction, Usage
@@ -163,24 +163,13 @@ class DSPyProgram(Module):
         bare = isinstance(made, dspy.Predict)  # which DSPy saves without a name
         state: dict[str, Any] = _state(made) if bare else {n: _state(p) for n, p in made.named_parameters()}
         state["metadata"] = {"dependency_versions": get_dependency_versions()}
-        ours = {
-            "kind": "program",
-            "version": 1,
-            "program": type(self.student).__name__,
-            "candidate": {
-                "id": candidate.id,
-                "parents": list(candidate.parents),
-                "origin": candidate.origin.to_json(),
-            },
-            "predictors": {
-                path: {
-                    "signature": predictor.signature.to_json(),
-                    "instruction": candidate.text(_key(path, "instruction")),
-                    "exemplars": [exemplar.to_json() for exemplar in candidate.exemplars(_key(path, "exemplars"))],
-                }
-                for path, predictor in self._predictors.items()
-            },
+        bound = {
+            path: predictor.with_values(
+                candidate.text(_key(path, "instruction")), candidate.exemplars(_key(path, "exemplars")), path
+            )
+            for path, predictor in self._predictors.items()
         }
+        ours = saved_form(type(self.student).__name__, candidate, bound)
         return {**state, "promptopt": ours}
 
     def _own_models(self) -> Mapping[str, tuple[ModelSpec, Any]]:
