@@ -9,10 +9,12 @@ from . import (
     bench_ls,
     bench_record,
     bench_replay,
+    bench_run,
     evaluate,
     export,
     import_,
     init,
+    leaderboard,
     ls,
     models,
     optimize,
@@ -41,7 +43,8 @@ COMMANDS = (
     Command("evaluate", "Score a program as it is, or a saved candidate.", evaluate.evaluate),
     Command("validate", "Check task files: no call, no network.", validate.validate),
     Command("plan", "What a run would cost and could show, before spending.", plan.plan),
-    Command("show", "The report of a run.", show.show),
+    Command("show", "The report of a run, in the terminal or as a page (--html).", show.show),
+    Command("leaderboard", "Which optimizer wins, on what, at what cost, with intervals.", leaderboard.leaderboard),
     Command("export", "The prompts of a run for another tool: OpenAI, LangChain, promptfoo, …", export.export),
     Command("render", "The exact messages that a candidate sends.", render.render),
     Command("ls", "List optimizers, metrics, backends, tasks or programs.", ls.ls),
@@ -65,8 +68,9 @@ class Group:
 GROUPS = (
     Group(
         "bench",
-        "Compare search strategies without a model, on recorded matrices.",
+        "Compare optimizers: sweeps with models, and strategies on recorded matrices without.",
         (
+            Command("run", "A sweep: optimizers × tasks × models × seeds at matched budgets.", bench_run.run),
             Command("ls", "List recorded matrices and made-up landscapes.", bench_ls.ls),
             Command("record", "Record a matrix with a real model: candidates × examples.", bench_record.record),
             Command("replay", "Play strategies on matrices: score against cells paid.", bench_replay.replay),

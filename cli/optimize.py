@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +14,9 @@ from . import options
 
 if TYPE_CHECKING:
     from promptopt.integrations.tracking import Tracked
+    from promptopt.search.budget import Limits
+
+_SECRET = re.compile(r"key|token|secret|pass|credential", re.IGNORECASE)
 
 
 def optimize(
@@ -53,7 +58,8 @@ def optimize(
     with Progress(loaded, budget, quiet) as progress, contextlib.ExitStack() as tracked:
         watching = all_of(progress, *(tracked.enter_context(tracker) for tracker in trackers))
         try:
-            result = api.optimize(loaded, budget=budget, out=folder, observer=watching, start=begin)
+            command = _command(task, optimizer, seed, start, set_, budget if budget != api.limits_of(loaded) else None)
+            result = api.optimize(loaded, budget=budget, out=folder, observer=watching, start=begin, command=command)
         except KeyboardInterrupt:
             progress.stop()
             error_console().print(f"Everything up to here is in {safe(folder)}.", soft_wrap=True)
@@ -67,6 +73,27 @@ def optimize(
         about = {"name": loaded.name, "library": loaded.program._library}
         print_result(result.to_json(), about, read_thoughts(result.folder))
     raise typer.Exit(0 if result.improved else 3)
+
+
+def _command(
+    task: str,
+    optimizer: str | None,
+    seed: int | None,
+    start: Path | None,
+    changes: list[str] | None,
+    budget: Limits | None,
+) -> str:
+    """What makes the same run again, but for where it goes; what looks like a secret is left out."""
+    words = ["promptopt", "optimize", task]
+    words += [] if optimizer is None else ["--optimizer", optimizer]
+    words += [] if seed is None else ["--seed", str(seed)]
+    words += [] if start is None else ["--start", str(start)]
+    for name, limit in ({} if budget is None else budget.to_json()).items():
+        words += [] if limit is None else [f"--{name}", f"{limit:g}" if name in ("usd", "minutes") else str(limit)]
+    for change in changes or []:
+        key, _, _value = change.partition("=")
+        words += ["--set", f"{key}=…" if _SECRET.search(key.rpartition(".")[2]) else change]
+    return shlex.join(words)
 
 
 def _trackers(names: list[str] | None) -> list[Tracked]:

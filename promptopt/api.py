@@ -28,8 +28,9 @@ from promptopt.lm.scripted import ScriptedScorer
 from promptopt.lm.spec import ModelSpec
 from promptopt.metrics import describe
 from promptopt.optimizers import OPTIMIZERS
-from promptopt.optimizers.settings import NO_SOFT_PROMPTS
+from promptopt.optimizers.settings import NO_SOFT_PROMPTS, label
 from promptopt.program.params import Candidate
+from promptopt.report.run_page import write_report
 from promptopt.search.budget import Budget, Limits
 from promptopt.search.engine import Engine, Job, pays_once
 from promptopt.search.events import Observer
@@ -51,6 +52,8 @@ def optimize(
     observer: Observer | None = None,
     start: Candidate | None = None,
     backends: Mapping[str, Backend] | None = None,
+    command: str = "",
+    report: bool = True,
 ) -> Result:
     """Find better instructions and exemplars; resume when ``out`` holds the same run already.
 
@@ -62,6 +65,8 @@ def optimize(
         observer: told of every event.
         start: parameters to begin from and to be compared with; default: the program's own.
         backends: open models by role, instead of opening those that the task names.
+        command: what repeats this run, for its report; "": it was not begun by a command.
+        report: whether ``report.html`` is written at the end.
 
     Raises:
         ConfigError: something in the task cannot be used.
@@ -70,7 +75,7 @@ def optimize(
     """
     task = task if isinstance(task, Task) else load_task(task)
     settings, name = _optimizer(task, optimizer)
-    limits = budget or _limits(task)
+    limits = budget or limits_of(task)
     check_prices(task, limits, backends)
     identity = _identity(task, settings, name, limits, start)
     folder = Path(out) if out is not None else default_folder(task, settings, name, limits, start)
@@ -80,6 +85,8 @@ def optimize(
         "models": {role: _about_model(spec) for role, spec in task.models.items()},
         "splits": {split.name: len(split.examples) for split in _splits(task)},
         "metric": describe(task.metric),
+        "label": label(name, settings),
+        **({"command": command} if command else {}),
         **({"library": task.program._library} if task.program._library else {}),
     }
     # Models first: a run whose model cannot be had leaves no folder behind.
@@ -106,7 +113,10 @@ def optimize(
                     embedder=embedder,
                     embedder_name=task.models["embedder"].id if "embedder" in task.models else "",
                 )
-                return Engine(job, run, Session(doors), purse, meter, observer).result()
+                result = Engine(job, run, Session(doors), purse, meter, observer).result()
+    if report:
+        write_report(folder)
+    return result
 
 
 def check_prices(task: Task, limits: Limits, backends: Mapping[str, Backend] | None = None) -> None:
@@ -126,7 +136,7 @@ def check_prices(task: Task, limits: Limits, backends: Mapping[str, Backend] | N
 def folder_of(task: Task, optimizer: Optimizer | str | None = None, budget: Limits | None = None) -> Path:
     """Where ``optimize`` puts a run when it is not told."""
     settings, name = _optimizer(task, optimizer)
-    return default_folder(task, settings, name, budget or _limits(task))
+    return default_folder(task, settings, name, budget or limits_of(task))
 
 
 def check_optimizer(task: Task) -> Optimizer:
@@ -186,7 +196,7 @@ def evaluate(
     if chosen is None:
         raise ConfigError(f"This task has no split {split!r}; it has {', '.join(p.name for p in _splits(task))}.")
     candidate = candidate or task.program.default()
-    purse, meter, log = Budget(budget or _limits(task)), Meter(), MemoryLog()
+    purse, meter, log = Budget(budget or limits_of(task)), Meter(), MemoryLog()
     with open_models(task, backends) as models, open_doors(task, None, purse, meter, models) as doors:
         session = Session(doors)
         if pays_once(task.program, session):
@@ -247,7 +257,7 @@ def plan(task: Task | str | Path, optimizer: Optimizer | str | None = None, budg
     """What a run would cost and could show, before spending."""
     task = task if isinstance(task, Task) else load_task(task)
     _optimizer(task, optimizer)
-    limits = budget or _limits(task)
+    limits = budget or limits_of(task)
     splits = task.splits
     per_cell = max(1, len(task.program.predictors()))
     test = 2 * len(splits.test.examples) if splits.test else 0
@@ -484,7 +494,8 @@ def _plain(value: Any) -> Any:
     return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 
-def _limits(task: Task) -> Limits:
+def limits_of(task: Task) -> Limits:
+    """What the task's own ``budget`` allows."""
     own = task.budget
     return Limits(own.calls, own.tokens, own.usd, own.minutes)
 

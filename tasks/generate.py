@@ -15,15 +15,18 @@ from words import (
     ANIMALS,
     ANTONYMS,
     CITIES,
+    COMMANDS,
     FRUIT,
     INVENTIONS,
     IRREGULAR_PAST,
     IRREGULAR_PLURALS,
+    KINDS,
     NAMES,
     NOTES,
     NOUNS,
     OTHER_THINGS,
     REFUNDS,
+    ROOMS,
     SENTIMENT,
     TICKETS,
     TITLES,
@@ -178,6 +181,24 @@ def ticket_routing(rng: random.Random) -> Iterable[Row]:
         text = form.format(name=rng.choice(NAMES), city=rng.choice(CITIES), n=rng.randint(2, 30), d=rng.randint(2, 9))
         whole = " ".join(part for part in (rng.choice(openings), text, rng.choice(closings)) if part)
         yield {"ticket": whole, "team": team}
+
+
+def odd_one_out(rng: random.Random) -> Iterable[Row]:
+    for _ in range(3000):
+        usual, other = rng.sample(list(KINDS), 2)
+        words = [*rng.sample(KINDS[usual], 3), odd := rng.choice(KINDS[other])]
+        rng.shuffle(words)
+        yield {"words": ", ".join(words), "odd": odd}
+
+
+def house_command(rng: random.Random) -> Iterable[Row]:
+    for _ in range(9000):
+        about = rng.choice(list(COMMANDS))
+        text = rng.choice(COMMANDS[about]).format(
+            room=rng.choice(ROOMS), n=rng.randint(2, 30), name=rng.choice(NAMES), day=rng.choice(WEEKDAYS),
+            hour=f"{rng.randint(6, 22)}:{rng.choice(['00', '15', '30', '45'])}",
+        )  # fmt: skip
+        yield {"said": text, "about": about}
 
 
 def word_problems(rng: random.Random) -> Iterable[Row]:
@@ -356,7 +377,7 @@ TASKS: dict[str, Callable[[random.Random], Iterable[Row]]] = {
     for make in (
         plural, past_tense, number_words, second_letter, title_case, units, antonyms, larger_animal,
         older_invention, sentiment, ticket_routing, word_problems, extract_order, find_fruit,
-        two_hop, verify_claim, revise, triage, constrained,
+        two_hop, verify_claim, revise, triage, constrained, odd_one_out, house_command,
     )
 }  # fmt: skip
 BESIDE: dict[str, dict[str, Callable[[], list[Row]]]] = {"two_hop": {"corpus.jsonl": corpus}}

@@ -302,3 +302,68 @@ REFUNDS = [
     "It's {name} again (customer {number}). {waiting} without an answer. The sum is {amount}.",
     "Good morning! I paid {amount} for order {number} and then cancelled, {waiting} ago. Kind regards, {name}",
 ]
+
+# Kinds of things, for the word that is of another kind than the rest.
+KINDS = {
+    "tools": "hammer saw drill wrench chisel pliers screwdriver shovel rake axe".split(),
+    "instruments": "violin flute drum trumpet guitar harp cello piano clarinet banjo".split(),
+    "clothes": "shirt scarf glove jacket sock hat skirt sweater belt coat".split(),
+    "vehicles": "bus truck tram ferry bicycle taxi train canoe scooter van".split(),
+    "furniture": "chair table sofa shelf bed desk stool wardrobe bench cupboard".split(),
+    "weather": "rain snow hail fog thunder drizzle frost storm sleet wind".split(),
+    "body": "elbow knee ankle shoulder wrist chin heel thumb forehead hip".split(),
+    "vegetables": "carrot onion spinach cabbage leek turnip celery broccoli radish parsnip".split(),
+}
+
+# What somebody says to a house that listens, by what it is about.
+COMMANDS = {
+    "lights": [
+        "make it brighter in the {room}",
+        "it is too dark in the {room}",
+        "switch everything off in the {room}, I want to sleep",
+        "dim the {room} to {n} percent",
+        "I can hardly read in the {room}",
+        "leave only the small lamp on in the {room}",
+    ],
+    "heating": [
+        "I am freezing in the {room}",
+        "make the {room} {n} degrees",
+        "it is far too warm in the {room}",
+        "turn the radiator in the {room} down a little",
+        "keep the {room} cosy until {hour}",
+        "why is the {room} so cold",
+    ],
+    "music": [
+        "play something calm in the {room}",
+        "skip this one",
+        "louder in the {room}, please",
+        "put on what {name} likes",
+        "stop the song in the {room}",
+        "something to dance to in the {room} at {hour}",
+    ],
+    "reminder": [
+        "do not let me forget to call {name} at {hour}",
+        "tell me in {n} minutes to take the bread out",
+        "wake me at {hour}",
+        "{name} has a birthday on {day}, remember that",
+        "on {day} at {hour} I must see the dentist",
+        "nudge me when {n} minutes are over",
+    ],
+    "door": [
+        "is the front door locked",
+        "let {name} in at {hour}",
+        "who rang at {hour}",
+        "lock up when I leave the {room}",
+        "do not open for anybody but {name}",
+        "has {name} come home on {day}",
+    ],
+    "shopping": [
+        "we are out of milk, put it on the list",
+        "order {n} more eggs",
+        "what do I still have to buy for {day}",
+        "take the bread off the list, {name} has some",
+        "we need {n} bottles of water by {day}",
+        "add what {name} asked for to the basket",
+    ],
+}
+ROOMS = "kitchen bedroom hall study bathroom garage attic nursery".split()

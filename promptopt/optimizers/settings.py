@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import asdict, is_dataclass
 
 from promptopt.errors import ConfigError
 from promptopt.search.optimizer import Context
+
+_LONGEST = 40
 
 
 def at_least(least: int, optimizer: str, /, **settings: int) -> None:
@@ -79,3 +82,27 @@ NO_SOFT_PROMPTS = (
     "{optimizer} needs a local model that reads soft prompts: set models.proposer to an hf/ model, such as "
     "hf/qwen2.5-coder-1.5b-instruct; or let instinct or zopo search among texts with domain: texts."
 )
+
+
+def label(name: str, optimizer: object) -> str:
+    """The name of an optimizer, with those settings that are not its defaults.
+
+    Example:
+        >>> from promptopt.optimizers.opro import Opro
+        >>> label("opro", Opro(steps=3))
+        'opro (steps=3)'
+    """
+    if not is_dataclass(optimizer) or isinstance(optimizer, type):
+        return name
+    try:
+        usual = asdict(type(optimizer)())
+    except TypeError:  # a setting of it has no default
+        usual = {}
+    differs = {key: value for key, value in asdict(optimizer).items() if key not in usual or usual[key] != value}
+    told = ", ".join(f"{key}={_short(value)}" for key, value in differs.items())
+    return f"{name} ({told})" if told else name
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

@@ -15,8 +15,8 @@ from promptopt.records import Usage
 from promptopt.search.result import Result
 from promptopt.search.run import read_json, read_notes, read_trials
 
-# Not "saved" and "dropped": runs of earlier versions have none.
-_OF_A_RESULT = (set(Result.__dataclass_fields__) - {"trials", "saved", "dropped"}) | {"verdict", "best", "gap"}
+# Not "saved", "dropped" and "curve": runs of earlier versions have none.
+_OF_A_RESULT = (set(Result.__dataclass_fields__) - {"trials", "saved", "dropped", "curve"}) | {"verdict", "best", "gap"}
 _OF_AN_AXIS = {"pool": {"texts"}, "domain": {"points", "model"}, "tuples": {"k", "pool"}}
 _OF_PROPOSALS = ("asked", "unusable", "proposed", "kept", "tokens")
 _OF_A_TRIAL = {"candidate", "split", "n", "mean", "failures", "usage"}

@@ -32,6 +32,7 @@ from promptopt.program.module import Module
 from promptopt.program.params import Candidate
 from promptopt.records import Example, Failure, Usage
 from promptopt.search.budget import Budget
+from promptopt.search.curve import Curve
 from promptopt.search.events import (
     BudgetStopped,
     CellDone,
@@ -127,6 +128,7 @@ class Engine:
         self._cost = _CellCost(len(predictors), {"judge", "reward", *(predictor.role for predictor in predictors)})
         self._failures: Counter[str] = Counter()
         self._trials: list[Trial] = []
+        self._curve = Curve()
         self._last: BudgetStopped | None = None
         self._searching: Search | None = None
         self._tracers: dict[str, Evaluator] = {}
@@ -184,6 +186,7 @@ class Engine:
             raise BudgetTooSmallError(
                 f"The budget ended while the default program was evaluated: {stop} What was paid is kept."
             )
+        self._draw(trials)
         baseline = trials[0]
         if baseline.n == 0 or sum(baseline.failures.values()) - _unusable(baseline) >= len(examples) / 2:
             kind, count = max(baseline.failures.items(), key=lambda item: item[1])
@@ -282,10 +285,14 @@ class Engine:
             # A rerun asks no more than it has trials for: what an ask dropped counts once a trial came of it.
             if trials:
                 self._dropped = guard.counts()
+            why = None
             if stopped is not None:
-                return self._stopped(stopped)
-            if last is not None and len(trials) < len(asks):
-                return self._stopped_before(last)
+                why = self._stopped(stopped)
+            elif last is not None and len(trials) < len(asks):
+                why = self._stopped_before(last)
+            self._draw(trials)  # after what a limit left unfinished is charged: so it is in a rerun
+            if why is not None:
+                return why
             with self._session:
                 search.tell(trials)
 
@@ -353,15 +360,29 @@ class Engine:
             dropped=self._dropped,
             promote=self._job.promote,
             constrained=sum(constrained) / len(constrained) if constrained else None,
+            curve=self._curve.points,
             modes={path: p.mode for path, p in self._job.program.predictors().items() if p.mode != "generate"},
             seconds=self._budget.seconds,
             folder=self._run.folder,
         )
         self._run.write("best.json", self._job.program.bind(result.best).to_json(result.best))
+        self._run.write_lines("examples.jsonl", self._shown())
         self._run.write("result.json", result.to_json())
         self._tell(RunFinished(result.verdict))
         self._run.sync()
         return result
+
+    def _shown(self) -> list[dict[str, Any]]:
+        """The examples of the final, for people who look at what changed there."""
+        splits = self._job.splits
+        finals = [split for split in (splits.confirm, splits.test) if split is not None]
+        met = {example for trial in self._trials if trial.split != "search" for example in trial.examples}
+        return [
+            {"id": e.id, "split": split.name, "inputs": dict(e.inputs), "target": e.target}
+            for split in finals
+            for e in split.examples
+            if e.id in met
+        ]
 
     def _evaluate(
         self, asks: Sequence[Ask], examples: Sequence[Example]
@@ -381,6 +402,11 @@ class Engine:
         self._failures.update(trial.failures)
         self._cost.learn(trial)
         self._tell(TrialDone(number, trial, dict(self._budget.by_role)))
+
+    def _draw(self, trials: Sequence[Trial]) -> None:
+        charged = sum(self._budget.by_role.values(), Usage())
+        for trial in trials:
+            self._curve.add(trial, charged)
 
     def _check_asks(self, asks: Sequence[Ask], guard: Guard) -> None:
         for ask in asks:

@@ -71,6 +71,7 @@ class Result:
         dropped: proposals that were not evaluated, by reason: of the guards, and of the optimizer's own filters.
         promote: what a winner must be to be recommended: ``improved``, or ``likely`` better.
         constrained: share of trials whose answers were held to their choices; None: nothing asked for it.
+        curve: best search score so far by what was charged until then: ``Curve.points``.
         modes: of predictors that choose by score instead of writing, by path.
         seconds: of work, over all sittings.
         folder: the run folder.
@@ -94,6 +95,7 @@ class Result:
     dropped: Mapping[str, int]
     promote: str
     constrained: float | None
+    curve: tuple[tuple[int, int, float, float, int], ...]
     modes: Mapping[str, str]
     seconds: float
     folder: Path
@@ -163,6 +165,7 @@ class Result:
             "failures": dict(self.failures),
             "dropped": dict(self.dropped),
             "constrained": self.constrained,
+            "curve": [list(point) for point in self.curve],
             "modes": dict(self.modes),
             "seconds": round(self.seconds, 1),
             "folder": str(self.folder),

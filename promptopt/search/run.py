@@ -7,8 +7,10 @@
     search.jsonl   what the optimizer thought: which candidates it wanted, and why
     trials.jsonl   one candidate a line, in the order they were tried: the same bytes in every rerun
     events.jsonl   what happened when
+    examples.jsonl the examples of the final, to look at
     best.json      the program to use
     result.json    the verdict
+    report.html    all of it, to look at
 
 Resuming is running again: cells and calls that are on disk are charged and not paid, and the trials must come out as
 they stand, which is checked line by line.
@@ -130,7 +132,7 @@ class Run:
         Raises:
             StorageError: it could not be written.
         """
-        _replace(self.folder / name, jsonio.pretty(value))
+        replace_file(self.folder / name, jsonio.pretty(value))
 
     def write_lines(self, name: str, records: Sequence[object]) -> None:
         """Write a whole file of JSON lines, or leave the old one.
@@ -138,7 +140,7 @@ class Run:
         Raises:
             StorageError: it could not be written.
         """
-        _replace(self.folder / name, b"".join(jsonio.line(record) for record in records).decode())
+        replace_file(self.folder / name, b"".join(jsonio.line(record) for record in records).decode())
 
     def ask(self, requests: Sequence[Request], role: str, budget: Budget) -> list[Completion | Failure]:
         """Calls of the optimizer's own: answered from this run's record where they are there, else made and recorded.
@@ -240,7 +242,7 @@ class Run:
                 )
         elif any(self.folder.glob("*.jsonl")):
             raise RunMismatchError(f"{self.folder} has records but no run.json. Choose another folder with --out.")
-        _replace(path, jsonio.pretty({**wanted, **about, "machine": machine()}))
+        replace_file(path, jsonio.pretty({**wanted, **about, "machine": machine()}))
         return resumed
 
     def _forget_passing(self) -> None:
@@ -301,7 +303,12 @@ def _read(path: Path) -> bytes:
         raise StorageError(f"Cannot read {path}: {error.strerror}.") from error
 
 
-def _replace(path: Path, text: str) -> None:
+def replace_file(path: Path, text: str) -> None:
+    """Write a whole file, or leave the old one.
+
+    Raises:
+        StorageError: it could not be written.
+    """
     new = path.with_name(path.name + ".new")
     try:
         with new.open("w", encoding="utf-8") as file:

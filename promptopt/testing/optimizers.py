@@ -63,7 +63,9 @@ class OptimizerContract:
             seed=seed,
         )
         backends = {"task": model, "proposer": self.scripted(_propose, digest="scripted/proposer"), **lms}
-        return optimize(task, optimizer=self.optimizer(), out=folder, budget=limits or Limits(), backends=backends)
+        return optimize(
+            task, optimizer=self.optimizer(), out=folder, budget=limits or Limits(), backends=backends, report=False
+        )
 
     def test_same_seed_same_trials(self, tmp_path: Path) -> None:
         self.run(tmp_path / "a")
@@ -125,8 +127,8 @@ class OptimizerContract:
 
         proposer = self.scripted(propose, digest="scripted/refused")
         backends = {"task": model, "proposer": proposer}
-        first = optimize(task, optimizer=self.optimizer(), out=tmp_path, backends=backends)
-        again = optimize(task, optimizer=self.optimizer(), out=tmp_path, backends=backends)
+        first = optimize(task, optimizer=self.optimizer(), out=tmp_path, backends=backends, report=False)
+        again = optimize(task, optimizer=self.optimizer(), out=tmp_path, backends=backends, report=False)
         assert again.dropped == first.dropped
 
     def test_trials_without_a_score_and_an_empty_tell(self) -> None:

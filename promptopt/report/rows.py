@@ -1,0 +1,274 @@
+"""A run as a leaderboard counts it: one row. Rows come from run folders, and from the records of ``bench run``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from promptopt import jsonio
+from promptopt.errors import ConfigError, StorageError
+from promptopt.report.summary import read_about, read_result
+
+ROWS = "rows.jsonl"
+"""The records of a sweep, in its folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A program on one split.
+
+    Args:
+        split: ``test``, or ``confirm``.
+        mean: of the scores that count, in [0, 1].
+        n: how many count.
+        scores: of each example, in the same order in all rows of one task and seed; None where one is left out. Empty:
+            not kept.
+    """
+
+    split: str
+    mean: float
+    n: int
+    scores: tuple[float | None, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One run.
+
+    Args:
+        task: its name.
+        problem: digest of what is to be solved: splits, program, metric, models. Rows are compared where it is equal.
+        seed: of the run.
+        optimizer: its name, with the settings that differ from its defaults.
+        budget: limit by name; None: no such limit.
+        models: model by role.
+        metric: in words.
+        splits: examples by split.
+        default: the default program on ``test``, or on ``confirm``.
+        recommended: what a user is told to use: the winner, or the default where nothing was better beyond noise.
+        found: the best that was found, recommended or not; None: not measured where the default was.
+        verdict: of the run.
+        charged: usage by role, as ``Usage.to_json``.
+        curve: best search score so far: ``(calls, tokens, USD, score, examples)``. It flatters.
+        seconds: of work; 0.0: not kept (a sweep keeps them apart, so that its rows are the same in every rerun).
+        cells: evaluations.
+        failures: of these, by kind.
+        versions: of what it ran with.
+        command: that repeats it; "": not known.
+        source: where the row is from.
+        cell: of a sweep: which of its grid; "" of a run by itself.
+    """
+
+    task: str
+    problem: str
+    seed: int
+    optimizer: str
+    budget: Mapping[str, float | None]
+    models: Mapping[str, str]
+    metric: str
+    splits: Mapping[str, int]
+    default: Measured
+    recommended: Measured
+    found: Measured | None
+    verdict: str
+    charged: Mapping[str, Sequence[float]]
+    curve: tuple[tuple[float, ...], ...] = ()
+    seconds: float = 0.0
+    cells: int = 0
+    failures: Mapping[str, int] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    command: str = ""
+    source: str = ""
+    cell: str = ""
+
+    @property
+    def calls(self) -> int:
+        """Charged, over all roles."""
+        return int(sum(usage[0] for usage in self.charged.values()))
+
+    @property
+    def tokens(self) -> int:
+        """Charged, over all roles."""
+        return int(sum(usage[1] + usage[2] for usage in self.charged.values()))
+
+    @property
+    def usd(self) -> float:
+        """Charged, over all roles."""
+        return float(sum(usage[4] for usage in self.charged.values()))
+
+    def to_json(self) -> dict[str, Any]:
+        """As written to disk."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], place: str = "") -> Row:
+        """The inverse of ``to_json``.
+
+        Raises:
+            ConfigError: something is missing.
+        """
+        known = {field.name: data[field.name] for field in fields(cls) if field.name in data}
+        try:
+            for name in ("default", "recommended", "found"):
+                if known[name] is not None:
+                    known[name] = Measured(**{**known[name], "scores": tuple(known[name]["scores"])})
+            known["curve"] = tuple(map(tuple, known.get("curve", ())))
+            return cls(**known)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f"Expected a row of a leaderboard, got one without {error}.", place) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Excluded:
+    """What is no row, and why."""
+
+    source: str
+    why: str
+
+
+def read_rows(paths: Iterable[Path]) -> tuple[list[Row], list[Excluded]]:
+    """Rows of run folders, of folders of these, of sweeps, and of files of rows (``.jsonl``), in order.
+
+    Args:
+        paths: searched downwards; what is no run is passed over.
+
+    Returns:
+        The rows, and runs that have none: unfinished ones, those without a comparison, damaged ones.
+
+    Raises:
+        ConfigError: a path is not there, or no run is under it.
+    """
+    rows: list[Row] = []
+    excluded: list[Excluded] = []
+    for path in paths:
+        if not path.exists():
+            raise ConfigError(f"Expected runs, a folder of runs or a file of rows, found no {path}.")
+        before = len(rows) + len(excluded)
+        for folder in _sources(path):
+            try:
+                if folder.is_file():
+                    there, without = rows_of(folder)
+                    rows.extend(there)
+                    excluded.extend(without)
+                    continue
+                found = row_of(folder)
+            except (ConfigError, StorageError) as error:
+                excluded.append(Excluded(str(folder), str(error)))
+                continue
+            if isinstance(found, Excluded):
+                excluded.append(found)
+            else:
+                rows.append(found)
+        if len(rows) + len(excluded) == before:
+            raise ConfigError(f"Expected runs in {path}, found none. Runs are under runs/ by default.")
+    return rows, excluded
+
+
+def row_of(folder: Path) -> Row | Excluded:
+    """The row of a run folder.
+
+    Raises:
+        ConfigError: it is no run, or damaged.
+    """
+    about, result = read_about(folder), read_result(folder)
+    try:
+        return _row(about, result, str(folder))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ConfigError(
+            f"Expected what promptopt writes there, got something else ({type(error).__name__}: {error}). The files "
+            "were changed by something else: restore them, or run it again with --out.",
+            str(folder),
+        ) from error
+
+
+def label(about: Mapping[str, Any]) -> str:
+    """What a board calls an optimizer: its name, with what differs from its defaults.
+
+    Args:
+        about: what ``run.json`` holds; that of an old run has the name alone.
+    """
+    return str(about.get("label") or about["optimizer"]["name"])
+
+
+def _row(about: Mapping[str, Any], result: Mapping[str, Any] | None, source: str) -> Row | Excluded:
+    if result is None:
+        return Excluded(source, "not finished")
+    measured = _measured(result)
+    if measured is None:
+        return Excluded(source, "nothing was compared: the budget ended before")
+    default, recommended, found = measured
+    return Row(
+        task=str(about["name"]),
+        # Begun from another program, it is compared with that one.
+        problem=str(about["task"]) + (f" from {about['start']}" if "start" in about else ""),
+        seed=int(about["seed"]),
+        optimizer=label(about),
+        budget=dict(about["limits"]),
+        models={role: str(model["id"]) for role, model in about.get("models", {}).items()},
+        metric=str(about.get("metric", "")),
+        splits=dict(about.get("splits", {})),
+        default=default,
+        recommended=recommended,
+        found=found,
+        verdict=str(result["verdict"]),
+        charged={role: tuple(usage) for role, usage in result["charged"].items()},
+        curve=tuple(map(tuple, result.get("curve", ()))),
+        seconds=float(result["seconds"]),
+        cells=int(result["cells"]),
+        failures=dict(result["failures"]),
+        versions={name: value for name, value in about["machine"].items() if name in ("promptopt", "python")},
+        command=str(about.get("command", "")),
+        source=source,
+    )
+
+
+def _measured(result: Mapping[str, Any]) -> tuple[Measured, Measured, Measured | None] | None:
+    for name in ("test", "confirm"):
+        both = result[name]
+        if both is not None:
+            default, winner = _interval(both["default"], name), _interval(both["winner"], name)
+            return default, winner if result["promoted"] else default, winner
+        if name == "test" and result["test_default"] is not None:
+            default = _interval(result["test_default"], "test")
+            return default, default, None
+    return None
+
+
+def _interval(interval: Mapping[str, Any], split: str) -> Measured:
+    return Measured(split, float(interval["mean"]), int(interval["n"]))
+
+
+def _sources(path: Path) -> Iterator[Path]:
+    """Run folders and files of rows under a path, by name; a sweep's own runs are in its rows."""
+    if path.is_file() or (path / "run.json").is_file():
+        yield path
+    elif (path / ROWS).is_file():
+        yield path / ROWS
+    elif path.is_dir():
+        for below in sorted(path.iterdir()):
+            if below.is_dir() and not below.is_symlink():
+                yield from _sources(below)
+
+
+def rows_of(path: Path) -> tuple[list[Row], list[Excluded]]:
+    """The records of a sweep.
+
+    Raises:
+        ConfigError, StorageError: it is damaged, or cannot be read.
+    """
+    try:
+        whole = path.read_bytes().rpartition(b"\n")[0]
+    except OSError as error:
+        raise StorageError(f"Cannot read {path}: {error.strerror}.") from error
+    rows, excluded = [], []
+    for number, line in enumerate(whole.split(b"\n"), 1):
+        if line:
+            place = f"{path}:{number}"
+            record = jsonio.loads(line, place)
+            if isinstance(record, dict) and "why" in record:
+                excluded.append(Excluded(str(record.get("source", place)), str(record["why"])))
+            else:
+                rows.append(Row.from_json(record, place))
+    return rows, excluded
