@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,12 +24,10 @@ def check_plot(path: Path) -> None:
     """Before anything is computed: can a plot be drawn there.
 
     Raises:
-        ConfigError: matplotlib is not installed, or the file's kind is unknown.
+        ConfigError: the file's kind is unknown.
     """
     if path.suffix.lower() not in KINDS:
         raise ConfigError(f"Expected a file that ends in {', '.join(KINDS)}, got {path.name!r}.", "--plot")
-    if importlib.util.find_spec("matplotlib") is None:
-        raise ConfigError("Plots need matplotlib, not installed. Fix: pip install 'promptopt[plots]'", "--plot")
 
 
 def plot(outcomes: Mapping[str, Mapping[str, Outcome]], path: Path) -> None:

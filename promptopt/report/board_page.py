@@ -53,6 +53,9 @@ class _Level:
         self.groups = [(letter, _palette(i)) for i, letter in enumerate(groups)] if 1 < len(groups) <= _GROUPS else []
         self.too_many = len(groups) > _GROUPS
         self.searchers = [line for line in level.lines if not line.is_default]
+        # A column of zeros says nothing: local models have no price, and a sweep keeps no times.
+        self.priced = any(line.usd for line in self.searchers)
+        self.timed = any(line.seconds for line in self.searchers)
         self.most_gain = max((abs(s - t.default) for t in level.matrix for s in t.scores), default=0.0) or 1.0
         self.most_reach = max((reach.calls or 0.0 for reach in level.reach), default=0.0) or 1.0
         self.panels = [_Panels(curves, f"{self.id}-{curves.what.lower()}") for curves in level.curves]

@@ -114,6 +114,7 @@ class Row:
             for name in ("default", "recommended", "found"):
                 if known[name] is not None:
                     known[name] = Measured(**{**known[name], "scores": tuple(known[name]["scores"])})
+            known["charged"] = {role: tuple(usage) for role, usage in known["charged"].items()}
             known["curve"] = tuple(map(tuple, known.get("curve", ())))
             return cls(**known)
         except (KeyError, TypeError, ValueError) as error:

@@ -3,7 +3,7 @@
 
   // Asks the server every two seconds whether something changed, and then puts the new parts in place of the old ones:
   // scroll, focus, what is open, sorted and typed stay as they are.
-  var live = document.getElementById("live"), changed = document.getElementById("changed");
+  var live = document.getElementById("view-live"), changed = document.getElementById("view-changed");
   var main = document.getElementById("main"), header = document.querySelector("header.top");
   var version = live.dataset.version, here = location.pathname + location.search, missed = 0, timer = null;
   var NEXT = 2000, MOST_MISSED = 2;
@@ -92,7 +92,7 @@
   }
 
   function replace(text) {
-    var next = new DOMParser().parseFromString(text, "text/html"), fresh = next.getElementById("live");
+    var next = new DOMParser().parseFromString(text, "text/html"), fresh = next.getElementById("view-live");
     if (!fresh) return;
     var x = window.scrollX, y = window.scrollY, now = parts(next);
     var top = put(shown.header, now.header, served.header, header.children[0]);
