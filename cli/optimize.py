@@ -59,7 +59,9 @@ def optimize(
         watching = all_of(progress, *(tracked.enter_context(tracker) for tracker in trackers))
         try:
             command = _command(task, optimizer, seed, start, set_, budget if budget != api.limits_of(loaded) else None)
-            result = api.optimize(loaded, budget=budget, out=folder, observer=watching, start=begin, command=command)
+            result = api.optimize(
+                loaded, budget=budget, out=folder, observer=watching, start=begin, command=command, report=True
+            )
         except KeyboardInterrupt:
             progress.stop()
             error_console().print(f"Everything up to here is in {safe(folder)}.", soft_wrap=True)

@@ -53,7 +53,7 @@ def optimize(
     start: Candidate | None = None,
     backends: Mapping[str, Backend] | None = None,
     command: str = "",
-    report: bool = True,
+    report: bool = False,
 ) -> Result:
     """Find better instructions and exemplars; resume when ``out`` holds the same run already.
 
@@ -66,7 +66,7 @@ def optimize(
         start: parameters to begin from and to be compared with; default: the program's own.
         backends: open models by role, instead of opening those that the task names.
         command: what repeats this run, for its report; "": it was not begun by a command.
-        report: whether ``report.html`` is written at the end.
+        report: whether ``report.html`` is written at the end, too; ``promptopt optimize`` does.
 
     Raises:
         ConfigError: something in the task cannot be used.

@@ -174,7 +174,7 @@ def play(cell: Cell, folder: Path, root: Path, grid: str, models: Models, allow_
         task = cell.load(root, allow_code, str((folder / "completions.sqlite").absolute()))
         opened = models.of(task)
         hidden = replace(task, splits=replace(task.splits, test=None))
-        result = api.optimize(hidden, budget=cell.limits, out=into, backends=opened, report=False)
+        result = api.optimize(hidden, budget=cell.limits, out=into, backends=opened)
         row = row_of(into)
         if isinstance(row, Excluded):
             return Done(cell, None, row.why, seconds=time.monotonic() - began)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from promptopt import jsonio
 from promptopt.errors import ConfigError, StorageError
@@ -13,6 +15,10 @@ from promptopt.report.summary import read_about, read_result
 
 ROWS = "rows.jsonl"
 """The records of a sweep, in its folder."""
+
+
+Number = int | float
+"""A whole number stays one: rows are the same bytes wherever they were read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +31,14 @@ class Measured:
         n: how many count.
         scores: of each example, in the same order in all rows of one task and seed; None where one is left out. Empty:
             not kept.
+        failures: on this split, by kind; those of the run itself are the row's.
     """
 
     split: str
     mean: float
     n: int
     scores: tuple[float | None, ...] = ()
+    failures: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +49,7 @@ class Row:
         task: its name.
         problem: digest of what is to be solved: splits, program, metric, models. Rows are compared where it is equal.
         seed: of the run.
-        optimizer: its name, with the settings that differ from its defaults.
+        optimizer: what the board calls it: its name, with the settings that differ from its defaults, or a label.
         budget: limit by name; None: no such limit.
         models: model by role.
         metric: in words.
@@ -59,13 +67,15 @@ class Row:
         command: that repeats it; "": not known.
         source: where the row is from.
         cell: of a sweep: which of its grid; "" of a run by itself.
+        name: of the optimizer, without settings.
+        promoted: whether what was found is recommended.
     """
 
     task: str
     problem: str
     seed: int
     optimizer: str
-    budget: Mapping[str, float | None]
+    budget: Mapping[str, Number | None]
     models: Mapping[str, str]
     metric: str
     splits: Mapping[str, int]
@@ -73,8 +83,8 @@ class Row:
     recommended: Measured
     found: Measured | None
     verdict: str
-    charged: Mapping[str, Sequence[float]]
-    curve: tuple[tuple[float, ...], ...] = ()
+    charged: Mapping[str, tuple[Number, ...]]
+    curve: tuple[tuple[Number, ...], ...] = ()
     seconds: float = 0.0
     cells: int = 0
     failures: Mapping[str, int] = field(default_factory=dict)
@@ -82,6 +92,8 @@ class Row:
     command: str = ""
     source: str = ""
     cell: str = ""
+    name: str = ""
+    promoted: bool = False
 
     @property
     def calls(self) -> int:
@@ -109,16 +121,17 @@ class Row:
         Raises:
             ConfigError: something is missing.
         """
-        known = {field.name: data[field.name] for field in fields(cls) if field.name in data}
         try:
-            for name in ("default", "recommended", "found"):
-                if known[name] is not None:
-                    known[name] = Measured(**{**known[name], "scores": tuple(known[name]["scores"])})
-            known["charged"] = {role: tuple(usage) for role, usage in known["charged"].items()}
-            known["curve"] = tuple(map(tuple, known.get("curve", ())))
-            return cls(**known)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ConfigError(f"Expected a row of a leaderboard, got one without {error}.", place) from error
+            return _ROW.validate_python(dict(data))
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            raise ConfigError(
+                f"Expected a row of a leaderboard, got one whose {where!r} is wrong: {first['msg']}.", place
+            ) from error
+
+
+_ROW = TypeAdapter(Row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +235,8 @@ def _row(about: Mapping[str, Any], result: Mapping[str, Any] | None, source: str
         versions={name: value for name, value in about["machine"].items() if name in ("promptopt", "python")},
         command=str(about.get("command", "")),
         source=source,
+        name=str(about["optimizer"]["name"]),
+        promoted=bool(result["promoted"]),
     )
 
 

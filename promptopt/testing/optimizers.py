@@ -127,8 +127,8 @@ class OptimizerContract:
 
         proposer = self.scripted(propose, digest="scripted/refused")
         backends = {"task": model, "proposer": proposer}
-        first = optimize(task, optimizer=self.optimizer(), out=tmp_path, backends=backends, report=False)
-        again = optimize(task, optimizer=self.optimizer(), out=tmp_path, backends=backends, report=False)
+        first = optimize(task, optimizer=self.optimizer(), out=tmp_path, backends=backends)
+        again = optimize(task, optimizer=self.optimizer(), out=tmp_path, backends=backends)
         assert again.dropped == first.dropped
 
     def test_trials_without_a_score_and_an_empty_tell(self) -> None:
