@@ -18,7 +18,9 @@ def run(
     out: Annotated[Path | None, typer.Option(help="The folder of the sweep; default: runs/bench-<grid>.")] = None,
     only: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="Only these cells: task=, optimizer=, seed=, budget=. Repeat for more."),
+        typer.Option(
+            metavar="KEY=VALUE", help="Only these cells: task=, optimizer=, seed=, budget=, model=. Repeat for more."
+        ),
     ] = None,
     minutes: Annotated[float | None, typer.Option(min=0.0, help="Begin no further cell after so many.")] = None,
     ray: Annotated[
@@ -60,8 +62,8 @@ def run(
         from promptopt.bench.on_ray import on_ray
 
         runner = on_ray(chosen, ray, workers)
-    else:
-        for cell in {repr(cell.changes): cell for cell in chosen.cells}.values():
+    if ray in (None, "local"):
+        for cell in {(cell.task, repr(cell.changes)): cell for cell in chosen.cells}.values():
             fetch_models(cell.load(grid.parent, not no_code), quiet or json)
 
     def watch(done: Done, finished: int, cells: int) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from promptopt.integrations.tracking import Tracked
     from promptopt.search.budget import Limits
 
-_SECRET = re.compile(r"key|token|secret|pass|credential", re.IGNORECASE)
+_SECRET = re.compile(r"(^|[_-])(key|token|secret|pass(word|wd)?|auth(orization)?|bearer|credentials?)$", re.IGNORECASE)
 
 
 def optimize(
@@ -86,6 +86,8 @@ def _command(
     budget: Limits | None,
 ) -> str:
     """What makes the same run again, but for where it goes; what looks like a secret is left out."""
+    from promptopt.task.load import parse_override
+
     words = ["promptopt", "optimize", task]
     words += [] if optimizer is None else ["--optimizer", optimizer]
     words += [] if seed is None else ["--seed", str(seed)]
@@ -93,9 +95,17 @@ def _command(
     for name, limit in ({} if budget is None else budget.to_json()).items():
         words += [] if limit is None else [f"--{name}", f"{limit:g}" if name in ("usd", "minutes") else str(limit)]
     for change in changes or []:
-        key, _, _value = change.partition("=")
-        words += ["--set", f"{key}=…" if _SECRET.search(key.rpartition(".")[2]) else change]
+        words += ["--set", f"{change.partition('=')[0]}=…" if _holds_secret(*parse_override(change)) else change]
     return shlex.join(words)
+
+
+def _holds_secret(path: str, value: object) -> bool:
+    """Whether a key, or one inside of the value, is called as secrets are; ``max_tokens`` is not."""
+    if _SECRET.search(path.rpartition(".")[2]):
+        return True
+    if isinstance(value, dict):
+        return any(_holds_secret(str(key), item) for key, item in value.items())
+    return isinstance(value, list) and any(_holds_secret("", item) for item in value)
 
 
 def _trackers(names: list[str] | None) -> list[Tracked]:

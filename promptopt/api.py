@@ -30,6 +30,7 @@ from promptopt.metrics import describe
 from promptopt.optimizers import OPTIMIZERS
 from promptopt.optimizers.settings import NO_SOFT_PROMPTS, label
 from promptopt.program.params import Candidate
+from promptopt.records import Usage
 from promptopt.report.run_page import write_report
 from promptopt.search.budget import Budget, Limits
 from promptopt.search.engine import Engine, Job, pays_once
@@ -161,11 +162,13 @@ class Evaluation:
         trial: its scores.
         interval: of the mean score.
         cells: example id, score, output or failure, for people who want to look.
+        paid: usage by role that reached a model.
     """
 
     trial: Trial
     interval: Interval
     cells: tuple[Mapping[str, Any], ...]
+    paid: Mapping[str, Usage]
 
 
 def evaluate(
@@ -223,7 +226,8 @@ def evaluate(
         assert cell is not None
         rows.append({"inputs": dict(example.inputs), "target": example.target, **cell.to_json()})
     scores = [score for score in trial.scores if score is not None]
-    return Evaluation(trial, stats.mean_interval(scores, 0.95), tuple(rows))
+    paid = {role: counts.paid for role, counts in meter.roles.items()}
+    return Evaluation(trial, stats.mean_interval(scores, 0.95), tuple(rows), paid)
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,7 @@ class Cell:
         seed: of the run.
         changes: of the task's keys, by dotted path.
         problem: digest of the task.
+        variant: which of the grid's models, where it has several; "" where it has one.
     """
 
     task: str
@@ -91,6 +92,7 @@ class Cell:
     seed: int
     changes: Mapping[str, Any] = field(default_factory=dict)
     problem: str = ""
+    variant: str = ""
 
     @property
     def id(self) -> str:
@@ -102,12 +104,21 @@ class Cell:
     def budget(self) -> str:
         """In words: ``100 calls``."""
         limits = self.limits.to_json().items()
-        return ", ".join(f"{limit:g} {name}" for name, limit in limits if limit is not None)
+        return ", ".join(f"{limit} {name}" for name, limit in limits if limit is not None)
 
     @property
     def title(self) -> str:
         """In words."""
-        return f"{self.name} · {self.optimizer} · {self.budget} · seed {self.seed}"
+        model = f" · {self.variant}" if self.variant else ""
+        return f"{self.name} · {self.optimizer} · {self.budget} · seed {self.seed}{model}"
+
+    @property
+    def filters(self) -> dict[str, str]:
+        """What finds it among others: ``--only NAME=VALUE``."""
+        number = self.budget.removesuffix(" calls")
+        found = {"task": self.name, "optimizer": self.optimizer, "seed": str(self.seed)}
+        found["budget"] = number if number.isdigit() else self.budget
+        return {**found, "model": self.variant} if self.variant else found
 
     @property
     def folder(self) -> str:
@@ -146,6 +157,7 @@ class Cell:
             "seed": self.seed,
             "changes": dict(self.changes),
             "problem": self.problem,
+            "variant": self.variant,
         }
 
     @classmethod
@@ -160,34 +172,27 @@ class Grid:
 
     Args:
         path: its file.
-        cells: in the order in which they are run and written down.
+        cells: those to run, in this order.
+        whole: all that the file stands for, in the order in which they are written down.
         allow_code: whether tasks may name Python code.
     """
 
     path: Path
     cells: tuple[Cell, ...]
+    whole: tuple[Cell, ...]
     allow_code: bool = True
 
     def only(self, filters: Mapping[str, Sequence[str]]) -> Grid:
         """The cells that fit.
 
         Args:
-            filters: values by ``task``, ``optimizer``, ``seed`` or ``budget``; one of each must fit.
+            filters: values by ``task``, ``optimizer``, ``seed``, ``budget`` or ``model``; one of each must fit.
 
         Raises:
             ConfigError: a name or a value that no cell has.
         """
 
-        def values(cell: Cell) -> dict[str, str]:
-            number = cell.budget.removesuffix(" calls")
-            return {
-                "task": cell.name,
-                "optimizer": cell.optimizer,
-                "seed": str(cell.seed),
-                "budget": number if number.isdigit() else cell.budget,
-            }
-
-        known = [values(cell) for cell in self.cells]
+        known = [cell.filters for cell in self.cells]
         for name, wanted in filters.items():
             if name not in known[0]:
                 raise UnknownNameError("part of a cell", name, known[0], "--only")
@@ -224,15 +229,23 @@ def load_grid(path: Path, allow_code: bool = True) -> Grid:
     for chosen, seed, entry in itertools.product(models, seeds, tasks):
         changes = {**file.set, **{f"models.{role}": _model(model) for role, model in chosen.items()}, **entry.set}
         task = load_task(_path(entry.task, path.parent), overrides={**changes, "seed": seed}, allow_code=allow_code)
+        which = ", ".join(f"{role} {_named(model)}" for role, model in chosen.items()) if len(models) > 1 else ""
         cells += [
-            Cell(entry.task, task.name, label, settings, limits, seed, changes, task.digest)
+            Cell(entry.task, task.name, label, settings, limits, seed, changes, task.digest, which)
             for limits in budgets
             for label, settings in optimizers.items()
+            # Without wordings of the user's it has nothing to try.
+            if label != "best_of_seeds" or task.instructions or not file.baselines
         ]
-    twice = len(cells) - len({cell.id for cell in cells})
-    if twice:
-        raise ConfigError(f"Expected each cell once, got {twice} twice: a task, seed or budget.", str(path))
-    return Grid(path, tuple(cells), allow_code)
+    titles = [cell.title for cell in cells]
+    if len(set(titles)) < len(titles):
+        twice = next(title for title in titles if titles.count(title) > 1)
+        raise ConfigError(
+            f"Expected each cell once, got twice: {twice}. Leave out the task, seed or budget that stands there twice, "
+            "or give the task another name: {task: …, set: {name: …}}.",
+            str(path),
+        )
+    return Grid(path, tuple(cells), tuple(cells), allow_code)
 
 
 def _checked(path: Path) -> tuple[_Grid, yamlio.Node]:
@@ -277,12 +290,25 @@ def _optimizers(file: _Grid, path: Path) -> dict[str, dict[str, Any]]:
         found[label] = settings
     for name in BASELINES if file.baselines else ():
         if not any(settings == {"name": name} for settings in found.values()):
+            if name in found:
+                raise ConfigError(
+                    f"Expected another label than {name!r} for an optimizer with settings: {name} as it comes is in "
+                    "every sweep. Choose another label, or say baselines: false.",
+                    str(path),
+                )
             found[name] = {"name": name}
     return found
 
 
 def _model(given: Any) -> Any:
     return {"id": given} if isinstance(given, str) else given
+
+
+def _named(given: Any) -> str:
+    if not isinstance(given, dict):
+        return str(given)
+    others = {key: value for key, value in given.items() if key not in ("id", "key")}
+    return f"{given.get('id')} {jsonio.canonical(others).decode()}" if others else str(given.get("id"))
 
 
 def _path(task: str, root: Path) -> Path:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import socket
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from promptopt.bench.sweep import Done, Models, Runner, play
 from promptopt.errors import ConfigError, ModelDownError, ModelUnavailableError, PromptOptError, StorageError
 
 _TRIES = 5
-"""Workers that may die over one cell before the sweep stops: a cell that kills its worker would do so for ever."""
+"""Workers that may die over one cell before it is given up: a cell that kills its worker would do so for ever."""
 _OURS: dict[str, type[PromptOptError]] = {
     error.__name__: error for error in (ModelDownError, ModelUnavailableError, StorageError)
 }
@@ -46,10 +46,12 @@ def on_ray(grid: Grid, address: str = "local", workers: int = 2) -> Runner:
         import ray  # noqa: F401
     except ImportError as error:
         raise ConfigError("--ray needs Ray, not installed. Fix: pip install 'promptopt[ray]'", "--ray") from error
-    return lambda cells, folder: _played(grid, cells, folder, address, workers)
+    return lambda cells, folder, late: _played(grid, cells, folder, late, address, workers)
 
 
-def _played(grid: Grid, cells: Sequence[Cell], folder: Path, address: str, workers: int) -> Iterator[Done]:
+def _played(
+    grid: Grid, cells: Sequence[Cell], folder: Path, late: Callable[[], bool], address: str, workers: int
+) -> Iterator[Done]:
     import ray
 
     begun = not ray.is_initialized()
@@ -61,11 +63,15 @@ def _played(grid: Grid, cells: Sequence[Cell], folder: Path, address: str, worke
         waiting = list(cells)[::-1]
         running: dict[Any, Cell] = {}
         while waiting or running:
+            if late():
+                waiting = []
             while waiting and len(running) < workers:
                 cell = waiting.pop()
                 sent: dict[str, Any] = {"cell": cell.to_json(), "folder": str(folder.absolute()), "token": token}
                 sent |= {"root": str(grid.path.parent.absolute()), "grid": grid.path.name, "code": grid.allow_code}
                 running[remote.remote(jsonio.canonical(sent))] = cell
+            if not running:
+                break
             finished, _ = ray.wait(list(running), num_returns=1)
             for reference in finished:
                 yield _received(ray, reference, running.pop(reference), folder)
@@ -108,10 +114,9 @@ def _received(ray: Any, reference: Any, cell: Cell, folder: Path) -> Done:
     try:
         answer = jsonio.loads(ray.get(reference), "a worker's answer")
     except ray.exceptions.RayError as error:
-        said = str(error).strip().splitlines()[-1]
-        raise PromptOptError(
-            f"{cell.title}: Ray gave up: {said} What is finished is kept; run again to go on."
-        ) from error
+        # Its workers died over it, or it raised what is no error of ours: it costs itself alone.
+        said = (str(error).strip().splitlines() or [""])[-1]
+        return Done(cell, None, f"Ray gave up after {_TRIES} tries: {type(error).__name__}: {said}")
     if "error" in answer:
         raise _OURS[answer["error"]](answer["message"])
     for name, content in answer["files"].items():

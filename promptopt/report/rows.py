@@ -180,15 +180,20 @@ def read_rows(paths: Iterable[Path]) -> tuple[list[Row], list[Excluded]]:
     return rows, excluded
 
 
-def row_of(folder: Path) -> Row | Excluded:
+def row_of(folder: Path, measured: tuple[Measured, Measured, Measured | None] | None = None) -> Row | Excluded:
     """The row of a run folder.
+
+    Args:
+        folder: of the run.
+        measured: the default program, what is recommended, and what was found, where the run itself did not score them
+            on test; None: as the run compared them.
 
     Raises:
         ConfigError: it is no run, or damaged.
     """
     about, result = read_about(folder), read_result(folder)
     try:
-        return _row(about, result, str(folder))
+        return _row(about, result, str(folder), measured)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConfigError(
             f"Expected what promptopt writes there, got something else ({type(error).__name__}: {error}). The files "
@@ -206,12 +211,18 @@ def label(about: Mapping[str, Any]) -> str:
     return str(about.get("label") or about["optimizer"]["name"])
 
 
-def _row(about: Mapping[str, Any], result: Mapping[str, Any] | None, source: str) -> Row | Excluded:
+def _row(
+    about: Mapping[str, Any],
+    result: Mapping[str, Any] | None,
+    source: str,
+    measured: tuple[Measured, Measured, Measured | None] | None,
+) -> Row | Excluded:
     if result is None:
         return Excluded(source, "not finished")
-    measured = _measured(result)
+    measured = measured or _measured(result)
     if measured is None:
-        return Excluded(source, "nothing was compared: the budget ended before")
+        why = "nothing could be scored" if result["confirm"] or result["test_default"] else "nothing was compared"
+        return Excluded(source, f"{why}; the search ended: {result['stopped']}")
     default, recommended, found = measured
     return Row(
         task=str(about["name"]),
@@ -245,14 +256,18 @@ def _measured(result: Mapping[str, Any]) -> tuple[Measured, Measured, Measured |
         both = result[name]
         if both is not None:
             default, winner = _interval(both["default"], name), _interval(both["winner"], name)
+            if default is None or winner is None:
+                return None
             return default, winner if result["promoted"] else default, winner
         if name == "test" and result["test_default"] is not None:
             default = _interval(result["test_default"], "test")
-            return default, default, None
+            return None if default is None else (default, default, None)
     return None
 
 
-def _interval(interval: Mapping[str, Any], split: str) -> Measured:
+def _interval(interval: Mapping[str, Any], split: str) -> Measured | None:
+    if interval["mean"] is None:
+        return None
     return Measured(split, float(interval["mean"]), int(interval["n"]))
 
 
@@ -275,15 +290,22 @@ def rows_of(path: Path) -> tuple[list[Row], list[Excluded]]:
         ConfigError, StorageError: it is damaged, or cannot be read.
     """
     try:
-        whole = path.read_bytes().rpartition(b"\n")[0]
+        lines = path.read_bytes().split(b"\n")
     except OSError as error:
         raise StorageError(f"Cannot read {path}: {error.strerror}.") from error
     rows, excluded = [], []
-    for number, line in enumerate(whole.split(b"\n"), 1):
+    for number, line in enumerate(lines, 1):
         if line:
             place = f"{path}:{number}"
-            record = jsonio.loads(line, place)
-            if isinstance(record, dict) and "why" in record:
+            try:
+                record = jsonio.loads(line, place)
+            except ConfigError:
+                if number == len(lines):  # what a killed process leaves
+                    break
+                raise
+            if not isinstance(record, dict):
+                raise ConfigError("Expected a row of a leaderboard, got something else.", place)
+            if "why" in record:
                 excluded.append(Excluded(str(record.get("source", place)), str(record["why"])))
             else:
                 rows.append(Row.from_json(record, place))

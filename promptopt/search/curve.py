@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from promptopt.evaluate.cells import Trial
 from promptopt.program.params import Candidate
 from promptopt.records import Usage
@@ -23,6 +25,7 @@ class Curve:
 
     def __init__(self) -> None:
         self._longest: dict[Candidate, tuple[int, float]] = {}
+        self._paid: dict[Candidate, Usage] = {}
         self._most = 0
         self._points: list[Point] = []
 
@@ -31,8 +34,24 @@ class Curve:
         """One for each time that the best changed, and the last trial."""
         return tuple(self._points)
 
-    def add(self, trial: Trial, charged: Usage) -> None:
-        """The next trial of a run; ``charged``: to all roles by its end. Other splits than ``search`` say nothing."""
+    def add(self, trials: Sequence[Trial], before: Usage, after: Usage) -> None:
+        """The next trials of a run, evaluated together. Other splits than ``search`` say nothing.
+
+        Args:
+            trials: in order.
+            before: what was charged, to all roles, when they were begun.
+            after: the same when all of them were finished.
+
+        What each had cost by its end is counted up by the cells that it added; the last one takes what is left.
+        """
+        charged = before
+        for number, trial in enumerate(trials, 1):
+            had = self._paid.get(trial.candidate, Usage())
+            self._paid[trial.candidate] = trial.cost
+            charged = after if number == len(trials) else _least(_more(charged, trial.cost, had), after)
+            self._add(trial, charged)
+
+    def _add(self, trial: Trial, charged: Usage) -> None:
         mean = trial.mean
         if trial.split != "search" or mean is None:
             return
@@ -51,3 +70,25 @@ class Curve:
             self._points[-1] = point
         else:
             self._points.append(point)
+
+
+def _more(charged: Usage, cost: Usage, had: Usage) -> Usage:
+    """A trial that grew has its earlier cells again: only the new ones were charged."""
+    return Usage(
+        charged.calls + max(0, cost.calls - had.calls),
+        charged.prompt_tokens + max(0, cost.prompt_tokens - had.prompt_tokens),
+        charged.completion_tokens + max(0, cost.completion_tokens - had.completion_tokens),
+        0,
+        charged.usd + max(0.0, cost.usd - had.usd),
+    )
+
+
+def _least(one: Usage, other: Usage) -> Usage:
+    # Requests that several candidates share are in the cost of each, and charged once.
+    return Usage(
+        min(one.calls, other.calls),
+        min(one.prompt_tokens, other.prompt_tokens),
+        min(one.completion_tokens, other.completion_tokens),
+        0,
+        min(one.usd, other.usd),
+    )

@@ -186,7 +186,7 @@ class Engine:
             raise BudgetTooSmallError(
                 f"The budget ended while the default program was evaluated: {stop} What was paid is kept."
             )
-        self._draw(trials)
+        self._curve.add(trials, Usage(), self._charged())
         baseline = trials[0]
         if baseline.n == 0 or sum(baseline.failures.values()) - _unusable(baseline) >= len(examples) / 2:
             kind, count = max(baseline.failures.items(), key=lambda item: item[1])
@@ -281,6 +281,7 @@ class Engine:
             if not asks:
                 self._dropped = guard.counts()
                 return "The optimizer had nothing more to try."
+            before = self._charged()
             trials, stopped = self._evaluate(asks[:room], examples)
             # A rerun asks no more than it has trials for: what an ask dropped counts once a trial came of it.
             if trials:
@@ -290,7 +291,8 @@ class Engine:
                 why = self._stopped(stopped)
             elif last is not None and len(trials) < len(asks):
                 why = self._stopped_before(last)
-            self._draw(trials)  # after what a limit left unfinished is charged: so it is in a rerun
+            # After what a limit left unfinished is charged: so it is in a rerun.
+            self._curve.add(trials, before, self._charged())
             if why is not None:
                 return why
             with self._session:
@@ -403,10 +405,8 @@ class Engine:
         self._cost.learn(trial)
         self._tell(TrialDone(number, trial, dict(self._budget.by_role)))
 
-    def _draw(self, trials: Sequence[Trial]) -> None:
-        charged = sum(self._budget.by_role.values(), Usage())
-        for trial in trials:
-            self._curve.add(trial, charged)
+    def _charged(self) -> Usage:
+        return sum(self._budget.by_role.values(), Usage())
 
     def _check_asks(self, asks: Sequence[Ask], guard: Guard) -> None:
         for ask in asks:

@@ -106,3 +106,17 @@ def test_errors_of_a_worker_are_those_of_the_sweep(grid_file, tmp_path):
     assert [failed.source for failed in done.failed] == ["shout · instructzero · 150 calls · seed 0"]
     with pytest.raises(ConfigError, match=r"Cannot join Ray at '127\.0\.0\.1:1'"):
         sweep(grid, tmp_path / "none", runner=on_ray(grid, "127.0.0.1:1", 1))
+
+
+def test_a_cell_that_kills_every_worker_costs_itself_alone(grid_file, tmp_path, monkeypatch):
+    pytest.importorskip("ray", reason="needs promptopt[ray]")
+    monkeypatch.setattr(rays, "_TRIES", 1)
+    path = grid_file(("one", "two"), baselines=False)
+    (tmp_path / "mine.py").write_text("import os\n\n\ndef score(example, prediction):\n    os.kill(os.getpid(), 9)\n")
+    task = tmp_path / "one.yaml"
+    task.write_text(task.read_text().replace("{name: exact_match, ignore_case: false}", "mine.py:score"))
+    grid = load_grid(path)
+    done = sweep(grid, tmp_path / "out", runner=on_ray(grid, "local", 1))
+    assert [failed.source for failed in done.failed] == ["one · opro · 150 calls · seed 0"]
+    assert "Ray gave up after 1 tries" in done.failed[0].why
+    assert done.rows == 1

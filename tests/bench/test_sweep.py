@@ -6,6 +6,10 @@ from promptopt.bench import sweep as sweeps
 from promptopt.bench.grid import load_grid
 from promptopt.bench.sweep import Done, sweep
 from promptopt.errors import ModelDownError, RunLockedError
+from promptopt.evaluate.cells import Trial
+from promptopt.lm.scripted import ScriptedLM
+from promptopt.program.params import Candidate
+from promptopt.records import Failure
 from promptopt.report.rows import read_rows
 from promptopt.search.lock import FolderLock
 
@@ -123,7 +127,7 @@ def test_a_model_that_is_down_stops_the_sweep_and_loses_nothing(grid_file, tmp_p
 def test_time_ends_it_between_cells_and_ctrl_c_anywhere(grid_file, tmp_path, monkeypatch):
     grid, play = load_grid(grid_file(seeds=2)), sweeps.play
     done = sweep(grid, tmp_path / "out", minutes=0)
-    assert (done.rows, done.left) == (1, len(grid.cells) - 1)
+    assert (done.rows, done.left) == (0, len(grid.cells))
 
     def stop(*_):
         raise KeyboardInterrupt
@@ -131,8 +135,9 @@ def test_time_ends_it_between_cells_and_ctrl_c_anywhere(grid_file, tmp_path, mon
     monkeypatch.setattr(sweeps, "play", stop)
     with pytest.raises(KeyboardInterrupt):
         sweep(grid, tmp_path / "out")
-    assert len(lines(tmp_path / "out")) == 1
+    assert lines(tmp_path / "out") == []
     monkeypatch.setattr(sweeps, "play", play)
+    sweep(grid.only({"optimizer": ["random_search"]}), tmp_path / "out")
     sweep(grid, tmp_path / "out")
     sweep(grid, tmp_path / "whole")
     assert (tmp_path / "out" / "rows.jsonl").read_bytes() == (tmp_path / "whole" / "rows.jsonl").read_bytes()
@@ -147,8 +152,8 @@ def test_only_one_process_writes_a_sweep(grid_file, tmp_path):
 def test_another_order_of_finishing_gives_the_same_bytes(swept, tmp_path):
     grid, folder = swept
 
-    def backwards(cells, into):
-        finished = list(sweeps.local(cells, into, grid))
+    def backwards(cells, into, late):
+        finished = list(sweeps.local(cells, into, grid, late))
         # As another process sends it.
         yield from (Done.from_json(json.loads(json.dumps(done.to_json()))) for done in reversed(finished))
 
@@ -172,3 +177,92 @@ def test_a_task_without_a_test_split_is_scored_where_it_was_confirmed(grid_file,
     sweep(load_grid(grid_file(set={"splits.test": 0})), tmp_path / "out")
     rows, _ = read_rows([tmp_path / "out"])
     assert {row.found.split for row in rows} == {"confirm"}
+
+
+def test_rows_of_cells_that_the_grid_has_no_more_are_put_aside_and_come_back(swept, grid_file, tmp_path):
+    grid, folder = swept
+    before = (folder / "rows.jsonl").read_bytes()
+    task = tmp_path / "one.yaml"
+    text = task.read_text()
+    task.write_text(text.replace("say it", "speak"))
+    sweep(load_grid(grid.path), folder)
+    assert {row["problem"] for row in lines(folder)}.isdisjoint(
+        {json.loads(line)["problem"] for line in before.splitlines() if b'"one"' in line}
+    )
+    assert len(lines(folder, "rows-old.jsonl")) == len(grid.cells) // 2
+    assert read_rows([folder])[1] == []
+    task.write_text(text)
+    played = []
+    sweep(load_grid(grid.path), folder, watch=lambda done, *_: played.append(done))
+    assert played == []
+    assert (folder / "rows.jsonl").read_bytes() == before
+
+
+def test_only_some_cells_leaves_the_others_where_they_are(swept):
+    grid, folder = swept
+    before = (folder / "rows.jsonl").read_bytes()
+    sweep(grid.only({"seed": ["1"], "optimizer": ["opro"]}), folder)
+    assert (folder / "rows.jsonl").read_bytes() == before
+
+
+def test_an_optimizer_that_finds_nothing_has_the_defaults_row(grid_file, tmp_path):
+    path = grid_file(optimizers=["ape"], baselines=False)
+    models = {"task": ScriptedLM(lambda request: "no"), "proposer": ScriptedLM(lambda request: "")}
+    text = (tmp_path / "shout.yaml").read_text()
+    (tmp_path / "shout.yaml").write_text(text[: text.index("instructions:")])
+    done = sweep(load_grid(path), tmp_path / "out", backends=models)
+    assert (done.rows, done.failed) == (1, ())
+    row = read_rows([tmp_path / "out"])[0][0]
+    assert row.default == row.found == row.recommended
+    assert row.default.n == 60
+
+
+def test_calls_that_fail_on_test_for_passing_reasons_are_made_again(grid_file, tmp_path):
+    path = grid_file(optimizers=["best_of_seeds"], baselines=False)
+    grid = load_grid(path)
+    held = {example.inputs["word"] for example in grid.cells[0].load(tmp_path).splits.test.examples}
+    down = []
+
+    def reply(request):
+        told, word = str(request.messages), request.messages[-1][1].split()[-1]
+        assert word.isalpha()
+        if not down and word in sorted(held)[:5] and "upper case" in told:
+            return Failure("server", "503")
+        return word.upper() if "upper case" in told else word
+
+    models = {"task": ScriptedLM(reply), "proposer": ScriptedLM(lambda request: "")}
+    done = sweep(grid, tmp_path / "out", backends=models)
+    assert done.rows == 0
+    assert "on test failed for reasons that may pass" in done.failed[0].why
+    down.append(False)
+    assert sweep(grid, tmp_path / "out", backends=models).rows == 1
+    assert read_rows([tmp_path / "out"])[0][0].found.n == 60
+
+
+def test_default_and_found_are_scored_on_the_same_examples():
+    def trial(*scores, **failures):
+        return Trial(Candidate({}), "test", tuple("abcd"), scores, failures, {})
+
+    default, found = sweeps._paired(trial(0.0, 1.0, 0.0, None, parse=1), trial(None, 1.0, 1.0, 1.0, metric=1))
+    assert (default.mean, found.mean, default.n, found.n) == (0.5, 1.0, 2, 2)
+    assert (default.scores, found.failures) == ((0.0, 1.0, 0.0, None), {"metric": 1})
+    with pytest.raises(sweeps._Unscored, match="nothing could be scored on test: 4 × parse"):
+        sweeps._paired(trial(None, None, None, None, parse=4), trial(1.0, 1.0, 1.0, 1.0))
+
+
+def test_the_ledger_says_what_was_paid_on_test_too(swept):
+    first = lines(swept[1], "ledger.jsonl")[0]
+    run = json.loads(next((swept[1] / "runs").glob("one-opro-s0-*/result.json")).read_text())
+    assert first["title"].startswith("one · opro")
+    assert first["paid"]["task"][0] == run["charged"]["task"][0] + 120  # default and winner, 60 each
+
+
+def test_models_of_a_grid_are_told_apart(grid_file, tmp_path):
+    models = [{"task": "scripted/obedient"}, {"task": "scripted/echo"}]
+    grid = load_grid(grid_file(models=models))
+    sweep(grid, tmp_path / "out")
+    rows, _ = read_rows([tmp_path / "out"])
+    assert len({row.command for row in rows}) == len(rows) == 6
+    chosen = grid.only({"model": ["task scripted/echo"]})
+    assert len(chosen.cells) == 3
+    assert {cell.title.rpartition(" · ")[2] for cell in chosen.cells} == {"task scripted/echo"}

@@ -87,7 +87,7 @@ def test_runs_are_found_below_a_folder_and_what_is_none_is_told(run, tmp_path):
     why = {each.source.rpartition("/")[2]: each.why for each in excluded}
     assert set(why) == {"two", "three", "four", "five", "six"}
     assert why["three"] == "not finished"
-    assert "budget ended" in why["two"]
+    assert "nothing was compared" in why["two"]
     assert "changed by something else" in why["five"]
     assert "changed by something else" in why["six"]
 

@@ -6,13 +6,14 @@ from promptopt.search.curve import Curve
 
 def trial(name, *scores, split="search"):
     examples = tuple(f"e{i}" for i in range(len(scores)))
-    return Trial(Candidate({"instruction": name}), split, examples, scores, {}, {})
+    usage = {"task": Usage(calls=len(scores), prompt_tokens=10 * len(scores))}
+    return Trial(Candidate({"instruction": name}), split, examples, scores, {}, usage)
 
 
 def drawn(*trials, every=10):
     curve = Curve()
     for number, each in enumerate(trials, 1):
-        curve.add(each, Usage(number * every, number * 100, 7, 0, number / 4))
+        curve.add([each], Usage(), Usage(number * every, number * 100, 7, 0, number / 4))
     return curve.points
 
 
@@ -39,3 +40,17 @@ def test_other_splits_and_trials_without_a_score_say_nothing():
 def test_a_long_search_without_progress_is_two_points():
     points = drawn(trial("best", 1.0, 1.0), *(trial(f"c{i}", 0.0, 0.0) for i in range(50)))
     assert [calls for calls, *_ in points] == [10, 510]
+
+
+def test_of_trials_that_are_evaluated_together_each_has_cost_what_it_added():
+    curve = Curve()
+    curve.add([trial("a", 0.0, 0.0)], Usage(), Usage(calls=2))
+    batch = [trial("b", 0.5, 0.5), trial("c", 0.6, 0.6), trial("b", 0.7, 0.7, 0.7), trial("d", 1.0, 1.0, 1.0)]
+    curve.add(batch, Usage(calls=5, prompt_tokens=50), Usage(calls=20, prompt_tokens=200))
+    assert [calls for calls, *_ in curve.points] == [2, 7, 9, 10, 20]
+
+
+def test_what_trials_share_is_not_counted_beyond_what_was_charged():
+    curve = Curve()
+    curve.add([trial("a", 0.1, 0.1), trial("b", 0.2, 0.2), trial("c", 0.3, 0.3)], Usage(), Usage(calls=3))
+    assert [calls for calls, *_ in curve.points] == [2, 3, 3]
