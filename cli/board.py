@@ -75,9 +75,8 @@ def _print_level(level: Level) -> None:
         cells = (f"{row[name]:<{w}}" if name in _LEFT else f"{row[name]:>{w}}" for name, w in widths.items())
         fits = Text("  ".join(cells).rstrip(), style, no_wrap=out.is_terminal, overflow="ellipsis")
         out.print(fits)
-    out.print(
-        Text("Optimizers that share a letter cannot be told apart. b/u/w: better, unclear, worse than default.", "dim")
-    )
+    lettered = "Optimizers that share a letter cannot be told apart. " if level.lines[0].ties else ""
+    out.print(Text(f"{lettered}b/u/w: better, unclear, worse than default.", "dim"))
     for excluded in level.left_out:
         out.print(Text(f"{safe(excluded.source)}: {safe(excluded.why)}", "yellow"))
 

@@ -10,6 +10,7 @@ from . import (
     bench_record,
     bench_replay,
     bench_run,
+    diff,
     evaluate,
     export,
     import_,
@@ -25,6 +26,7 @@ from . import (
     serve,
     show,
     validate,
+    view,
 )
 
 
@@ -44,6 +46,8 @@ COMMANDS = (
     Command("validate", "Check task files: no call, no network.", validate.validate),
     Command("plan", "What a run would cost and could show, before spending.", plan.plan),
     Command("show", "The report of a run, in the terminal or as a page (--html).", show.show),
+    Command("diff", "Compare two candidates or runs: words, scores on common examples, what it cost.", diff.diff),
+    Command("view", "A local page over a folder of runs, live while they go on.", view.view),
     Command("leaderboard", "Which optimizer wins, on what, at what cost, with intervals.", leaderboard.leaderboard),
     Command("export", "The prompts of a run for another tool: OpenAI, LangChain, promptfoo, …", export.export),
     Command("render", "The exact messages that a candidate sends.", render.render),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from enum import StrEnum
 from pathlib import Path
@@ -77,6 +78,7 @@ def leaderboard(
 def _write(board: Board, html: Path | None, markdown: Path | None, csv: Path | None) -> list[Path]:
     """The files that were asked for."""
     from promptopt.errors import StorageError
+    from promptopt.search.run import replace_file
 
     texts: list[tuple[Path, str]] = []
     if html is not None:
@@ -92,8 +94,22 @@ def _write(board: Board, html: Path | None, markdown: Path | None, csv: Path | N
 
         texts.append((csv, csv_text(board)))
     for path, text in texts:
-        try:
-            path.write_text(text, encoding="utf-8", newline="\n")
-        except OSError as error:
-            raise StorageError(f"Cannot write {path}: {error.strerror}.") from error
+        # A name on disk need not be UTF-8.
+        plain = text.encode(errors="replace").decode()
+        if path.is_dir():
+            raise StorageError(f"Cannot write {path}: it is a folder. Name a file.")
+        if path.exists() and not path.is_file():  # /dev/stdout and the like cannot be replaced
+            _write_into(path, plain)
+        else:
+            replace_file(Path(os.path.realpath(path)) if path.is_symlink() else path, plain)
     return [path for path, _ in texts]
+
+
+def _write_into(path: Path, text: str) -> None:
+    from promptopt.errors import StorageError
+
+    try:
+        with path.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+    except OSError as error:
+        raise StorageError(f"Cannot write {path}: {error.strerror}.") from error

@@ -269,9 +269,10 @@ def _curve(result: Mapping[str, Any] | None, trials: Sequence[Mapping[str, Any]]
         return tuple((int(c), int(t), float(u), float(s), int(n)) for c, t, u, s, n in result["curve"]), True
     curve, charged = Curve(), Usage()
     for trial in trials:
-        charged = sum((Usage.from_json(usage) for usage in trial["usage"].values()), charged)
+        before, charged = charged, sum((Usage.from_json(usage) for usage in trial["usage"].values()), charged)
         examples, scores = zip(*trial["cells"], strict=True) if trial["cells"] else ((), ())
-        curve.add(Trial(Candidate.from_json(trial["candidate"]), trial["split"], examples, scores, {}, {}), charged)
+        candidate = Candidate.from_json(trial["candidate"])
+        curve.add([Trial(candidate, trial["split"], examples, scores, {}, {})], before, charged)
     return curve.points, False
 
 

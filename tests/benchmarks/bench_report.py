@@ -93,7 +93,7 @@ def make_run(folder, trials=2000, words=120, marked="", seed=0):
         Exemplar({"question": f"How many? {i} {marked}"}, {"answer": f"{i} {marked}"}, f"demo-{i}") for i in range(30)
     ]
     default = Candidate({"instruction": f"Answer the question. {marked}", "exemplars": ()})
-    curve.add(trial(default, "search", splits["search"], 0.4, {}), charged)
+    curve.add([trial(default, "search", splits["search"], 0.4, {})], Usage(), charged)
     made, known, skills = [default], {}, {}
     while len(done) < trials:
         parent = rng.choice(made[-50:])
@@ -105,7 +105,7 @@ def make_run(folder, trials=2000, words=120, marked="", seed=0):
         skills[candidate], known[candidate] = rng.betavariate(4, 5), {}
         for n in range(BLOCK, SEARCH + 1, BLOCK):
             longer = trial(candidate, "search", splits["search"][:n], skills[candidate], known[candidate])
-            curve.add(longer, charged)
+            curve.add([longer], charged, charged)
             if longer.mean < 0.45 or len(done) >= trials:
                 break
         else:

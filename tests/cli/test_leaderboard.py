@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 
 import pytest
@@ -85,3 +86,33 @@ def test_hostile_names_steer_no_terminal(promptopt, runs):
     assert code == 0
     assert "\x1b" not in out
     assert "\u202e" not in out
+
+
+def test_a_name_that_is_no_utf_8_is_written_all_the_same(promptopt, runs, folder):
+    bad = os.fsdecode(b"runs/a\xff")
+    shutil.copytree(runs / "random_search-0", folder / bad)
+    code, _, err = promptopt("leaderboard", "runs", "--html", "b.html", "--markdown", "b.md", "--csv", "b.csv")
+    assert code == 0, err
+    assert "runs/a?" in (folder / "b.html").read_text()
+    assert [path.name for path in folder.glob("b.*.new")] == []
+
+
+def test_what_cannot_be_written_leaves_the_old_file(promptopt, runs, folder, monkeypatch):
+    (folder / "b.html").write_text("old")
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    code, _, err = promptopt("leaderboard", "runs", "--html", "b.html")
+    assert code == 1
+    assert "No space left" in err
+    assert (folder / "b.html").read_text() == "old"
+
+
+def test_a_folder_is_no_file_and_a_device_is_written_into(promptopt, runs):
+    code, _, err = promptopt("leaderboard", "runs", "--html", ".")
+    assert code == 1
+    assert "it is a folder" in err
+    code, _, err = promptopt("leaderboard", "runs", "--csv", "/dev/null")
+    assert code == 0, err
