@@ -28,7 +28,7 @@ class Line:
         is_default: whether it is the default program, which searches nothing.
         rank_low: the best rank that it may have.
         rank_high: the worst.
-        ties: letters; optimizers that share one cannot be told apart.
+        ties: letters; optimizers that share one cannot be told apart. None: of too many there are no letters.
         score: mean over tasks.
         gain: over the default program, on the same tasks and seeds.
         behind: its score minus the leader's.
@@ -37,7 +37,7 @@ class Line:
         losses: tasks on which it is worse beyond noise.
         above: tasks on which its mean is above the default's, noise or not.
         runs: how many runs it has.
-        recommended: runs whose prompt their own statistics recommended.
+        recommended: runs that recommend what they found.
         calls: mean of a run, as the others here.
         tokens: prompt and completion.
         usd: by the prices that tasks name.
@@ -68,7 +68,7 @@ class Line:
     @property
     def letters(self) -> str:
         """Its ties as people read them."""
-        return ("" if max(map(len, self.ties)) == 1 else " ").join(self.ties)
+        return ("" if all(len(letter) == 1 for letter in self.ties) else " ").join(self.ties)
 
     @property
     def rank(self) -> str:
@@ -98,6 +98,7 @@ class TaskScores:
         metric: in words.
         splits: examples by split.
         models: model by role.
+        examples: the fewest that a score of a seed rests on.
         default: the default program's score.
         scores: of optimizers, in order of the lines.
         beyond: 1 better than the default beyond noise, −1 worse, 0 cannot be told.
@@ -108,6 +109,7 @@ class TaskScores:
     metric: str
     splits: Mapping[str, int]
     models: Mapping[str, str]
+    examples: int
     default: float
     scores: tuple[float, ...]
     beyond: tuple[int, ...]
@@ -231,7 +233,7 @@ class Board:
         score: which program of a run counts: ``found`` or ``recommended``.
         levels: by budget, the largest first.
         warnings: what was compared although it differs.
-        absent: baselines that have no run, with the command that adds them.
+        absent: baselines that have no run at a budget, with the command that adds them.
         excluded: runs that do not count, and why.
         versions: by name, with the number of runs each.
         command: that makes this leaderboard.

@@ -6,6 +6,7 @@ import csv
 import io
 
 from promptopt.report.board import Board, Estimate, Level, Line
+from promptopt.report.markdown import harmless
 
 COLUMNS = (
     "budget",
@@ -77,6 +78,6 @@ def _bounds(value: Estimate) -> tuple[float | None, float | None, float | None]:
 def _cell(value: str | float | None) -> str | float | None:
     # Spreadsheets run what begins like a formula; the names are not ours.
     if isinstance(value, str):
-        plain = " ".join(value.split())
+        plain = harmless(value).strip()
         return f"'{plain}" if value.startswith(_FORMULA) or plain.startswith(_FORMULA) else plain
     return value

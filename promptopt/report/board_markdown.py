@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from promptopt.report import board_words as words
 from promptopt.report.board import Board, Level
-from promptopt.report.markdown import _cell
+from promptopt.report.markdown import _cell, harmless
 from promptopt.report.pages import count, duration, percent, usd
 
 _SHOWN = 50
@@ -81,18 +81,19 @@ def _level(level: Level) -> Iterator[str]:
     yield ""
     yield "### By task"
     yield ""
-    yield "▲ better, ▼ worse than the default program beyond the noise of seeds."
+    yield "▲ better, ▼ worse than the default program beyond the noise of seeds. Examples: the fewest of a seed."
     yield ""
     names = [line.name for line in level.lines if not line.is_default]
     by_task = (
         (
             _cell(task.task),
+            count(task.examples),
             percent(task.default),
             *(percent(score) + _MARKS[mark] for score, mark in zip(task.scores, task.beyond, strict=True)),
         )
         for task in level.matrix
     )
-    yield from _table(("task", "default", *map(_cell, names)), by_task, "l" + "r" * (1 + len(names)))
+    yield from _table(("task", "examples", "default", *map(_cell, names)), by_task, "l" + "r" * (2 + len(names)))
 
 
 def _rest(board: Board) -> Iterator[str]:
@@ -133,4 +134,4 @@ def _table(head: Sequence[str], rows: Iterator[tuple[str, ...]], sides: str) -> 
 
 def _code(command: str) -> str:
     # A grave accent would end the code; a pipe or a line end would end the place it stands in.
-    return f"`{' '.join(command.split()).replace('`', chr(39)).replace('|', chr(92) + '|')}`"
+    return f"`{harmless(command).replace('`', chr(39)).replace('|', chr(92) + '|')}`"

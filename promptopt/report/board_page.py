@@ -52,6 +52,7 @@ class _Level:
         groups = sorted({letter for line in level.lines for letter in line.ties}, key=lambda name: (len(name), name))
         self.groups = [(letter, _palette(i)) for i, letter in enumerate(groups)] if 1 < len(groups) <= _GROUPS else []
         self.too_many = len(groups) > _GROUPS
+        self.no_letters = not groups
         self.searchers = [line for line in level.lines if not line.is_default]
         # A column of zeros says nothing: local models have no price, and a sweep keeps no times.
         self.priced = any(line.usd for line in self.searchers)
@@ -87,7 +88,8 @@ class _Axis:
     def of(cls, values: Sequence[float]) -> _Axis:
         least, most = min(values), max(values)
         span = max(most - least, 0.01)
-        step = next(s for s in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0) if span / s <= 4.5)
+        # An interval over two tasks may be many times wider than scores are.
+        step = next((s for s in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0) if span / s <= 4.5), span / 4)
         ticks = tuple(step * i for i in range(math.ceil(least / step - 1e-9), math.floor(most / step + 1e-9) + 1))
         return cls(least, least + span, ticks)
 

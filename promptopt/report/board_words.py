@@ -11,12 +11,16 @@ def headline(level: Level) -> str:
 
     A leader that is tied with the default program leads nothing.
     """
+    if all_same(level):
+        return "All score the same"
     if level.unit == "none":
         return "Nothing can be told apart: too few runs"
     leader = level.lines[0]
     if leader.is_default:
         return "No optimizer is better than the default program"
-    tied = [line for line in level.lines[1:] if set(line.ties) & set(leader.ties)]
+    # By pairs: of too many optimizers there are no letters.
+    parted = {pair.other for pair in level.pairs if pair.one == leader.name and pair.beyond}
+    tied = [line for line in level.lines[1:] if line.name not in parted]
     if not tied:
         return f"{short_name(leader.name)} wins"
     if any(line.is_default for line in tied):
@@ -24,6 +28,11 @@ def headline(level: Level) -> str:
     if len(tied) == 1:
         return f"{short_name(leader.name)} leads; {short_name(tied[0].name)} cannot be told from it"
     return f"{short_name(leader.name)} leads; {len(tied)} others cannot be told from it"
+
+
+def all_same(level: Level) -> bool:
+    """Whether every optimizer scores on every task as the default program does."""
+    return all(abs(score - task.default) < 1e-9 for task in level.matrix for score in task.scores)
 
 
 def _beaten(level: Level) -> bool:
@@ -35,6 +44,11 @@ def lead(board: Board, level: Level) -> str:
     best = next(line for line in level.lines if not line.is_default)
     default = next(line for line in level.lines if line.is_default)
     what = "recommended prompts" if board.score == "recommended" else "best prompts found"
+    if all_same(level):
+        return (
+            f"Every optimizer scores as the default program does on every task, {percent(default.score.mean)} in the "
+            f"mean: {what}, measured on {level.split} examples, at {level.budget}."
+        )
     if level.unit == "none":
         return (
             f"{short_name(best.name)} has the highest mean of all optimizers, {points(best.gain.mean)} points against "
@@ -111,8 +125,9 @@ READING = (
         "at all pairs at once and are more careful: a gain may lie above 0 by itself and yet be tied with the default.",
     ),
     (
-        "Improved",
-        "Runs whose own comparison with the default program, on their own examples, was beyond noise.",
+        "Recommended",
+        "Runs that recommend what they found instead of the default program: their own comparison with it, on their "
+        "own examples, was as `promote` asks, which is better beyond noise unless the task says otherwise.",
     ),
     (
         "Better / unclear / worse",

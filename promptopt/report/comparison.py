@@ -6,13 +6,15 @@ be in it is said, with the reason; what must not be compared is refused.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from promptopt.errors import ConfigError
-from promptopt.report.rows import Excluded, Row
+from promptopt.report.budgets import Budget, by_budget
+from promptopt.report.problems import row_name, tell_apart
+from promptopt.report.rows import Excluded, Measured, Number, Row
 
 Block = tuple[str, int]
 Score = Literal["found", "recommended"]
@@ -20,7 +22,6 @@ Missing = Literal["common", "drop", "default"]
 
 LEAST_SHARE = 0.5
 """An optimizer with fewer of the blocks is not ranked; as many blocks are kept by leaving out optimizers."""
-_LIMITS = ("calls", "tokens", "usd", "minutes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,8 @@ class Sheet:
         rows: by optimizer, of every block; None: no run, the default program stands for it.
         left_out: optimizers that are not ranked, and why.
         notes: what a reader must know.
+        limits: of the budget, by name; None: not all runs have the same.
+        ran: plain names of all optimizers that have a run at it, ranked or not.
     """
 
     budget: str
@@ -73,6 +76,8 @@ class Sheet:
     rows: Mapping[str, tuple[Row | None, ...]]
     left_out: tuple[Excluded, ...]
     notes: tuple[str, ...]
+    limits: Mapping[str, Number | None] | None
+    ran: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,136 +103,66 @@ def compare(rows: Sequence[Row], options: Options) -> Comparison:
     """
     if not rows:
         raise ConfigError("Expected finished runs to compare, got none.")
-    warnings = [*_problems(rows, options.mixed)]
-    rows, excluded = _one_split(rows, options.mixed)
-    levels, told = _levels(rows, options.mixed)
+    rows, excluded = _scored(rows, options)
+    rows, warnings = tell_apart(rows, options.mixed)
+    rows, gone, splits = _one_split(rows, options.mixed)
+    levels, told = by_budget(rows, options.mixed)
+    excluded += gone
     sheets = []
-    for budget, level in levels:
-        cells, repeated = _last(level)
+    for level in levels:
+        cells, repeated = _last(level.rows)
         excluded += repeated
-        sheets.append(_sheet(budget, cells, options.missing))
-    return Comparison(tuple(sheets), tuple(excluded), (*warnings, *told))
+        sheets.append(_sheet(level, cells, options.missing))
+    return Comparison(tuple(sheets), tuple(excluded), (*warnings, *splits, *told))
 
 
-def budget_text(budget: Mapping[str, float | None]) -> str:
-    """Limits in words.
-
-    Example:
-        >>> budget_text({"calls": 600, "usd": 1.5, "minutes": None})
-        '600 calls, $1.5'
-    """
-    said = [
-        f"${value:,.6g}" if name == "usd" else f"{value:,.12g} {name}"
-        for name in (*_LIMITS, *sorted(set(budget) - set(_LIMITS)))
-        if (value := budget.get(name)) is not None
-    ]
-    return ", ".join(said) or "no limit"
+def score_of(row: Row, options: Options) -> Measured:
+    """What counts of a run. What was found and not measured was given up: the default stands."""
+    return row.found if options.score == "found" and row.found is not None else row.recommended
 
 
-def _problems(rows: Sequence[Row], mixed: bool) -> list[str]:
-    """What differs among runs of one task and seed; refused unless ``mixed``."""
-    first: dict[Block, Row] = {}
-    told: Counter[str] = Counter()
-    for row in rows:
-        other = first.setdefault((row.task, row.seed), row)
-        if row.problem == other.problem:
-            continue
-        differs = _difference(other, row)
-        if not mixed:
-            raise ConfigError(
-                f"Expected runs of one problem for task {row.task!r}, seed {row.seed}, got two: {_name(other)} and "
-                f"{_name(row)} differ in {differs}. Compare them in leaderboards of their own, run one again with the "
-                "other's task file, or compare them as they are with --mixed."
-            )
-        told[f"Task {row.task!r}, seed {row.seed}: runs differ in {differs}."] += 1
-    return [f"{text} ({count:,} runs)" for text, count in told.items()]
+def plain_name(row: Row) -> str:
+    """Of its optimizer, without settings and budget; rows of old versions have it in the label alone."""
+    return row.name or row.optimizer.partition(" (")[0].partition(" @ ")[0]
 
 
-def _difference(one: Row, other: Row) -> str:
-    said = [
-        f"{name}: {_plain(a)} and {_plain(b)}"
-        for name, a, b in (
-            ("splits", one.splits, other.splits),
-            ("metric", one.metric, other.metric),
-            ("models", one.models, other.models),
-        )
-        if a != b
-    ]
-    return "; ".join(said) or "the program or the data (splits, metric and models have the same names)"
-
-
-def _plain(value: str | Mapping[str, object]) -> str:
-    return value if isinstance(value, str) else ", ".join(f"{key} {item}" for key, item in value.items())
-
-
-def _name(row: Row) -> str:
-    return f"{row.optimizer} ({row.source})" if row.source else row.optimizer
-
-
-def _one_split(rows: Sequence[Row], mixed: bool) -> tuple[Sequence[Row], list[Excluded]]:
-    """Without runs that ended before the test split on which the others of their block were compared."""
-    tested = {(row.task, row.seed) for row in rows if row.default.split == "test"}
-    if mixed:
-        return rows, []
+def _scored(rows: Sequence[Row], options: Options) -> tuple[list[Row], list[Excluded]]:
+    """Without runs of which a program has no score at all, or none on an example that the other has one on."""
     kept, excluded = [], []
     for row in rows:
-        if row.default.split != "test" and (row.task, row.seed) in tested:
-            why = f"measured on {row.default.split} alone, the others of its task and seed on test"
-            excluded.append(Excluded(_name(row), why))
-        else:
+        default, score = row.default, score_of(row, options)
+        paired = len(default.scores) == len(score.scores) > 0
+        if default.n and score.n and (not paired or any(None not in p for p in _pairs(default, score))):
             kept.append(row)
+        else:
+            excluded.append(Excluded(row_name(row), f"nothing could be scored on {score.split}"))
+    if not kept:
+        raise ConfigError(f"Expected runs with scores to compare, got {len(rows):,} of which nothing could be scored.")
     return kept, excluded
 
 
-def _levels(rows: Sequence[Row], mixed: bool) -> tuple[list[tuple[str, list[Row]]], list[str]]:
-    """Runs by budget, the smallest first."""
-    orders: dict[tuple[float, ...], Mapping[str, float | None]] = {}
-    by_block: defaultdict[Block, dict[tuple[float, ...], list[Row]]] = defaultdict(dict)
+def _pairs(one: Measured, other: Measured) -> Iterator[tuple[float | None, float | None]]:
+    return zip(one.scores, other.scores, strict=True)
+
+
+def _one_split(rows: Sequence[Row], mixed: bool) -> tuple[list[Row], list[Excluded], list[str]]:
+    """Without runs that ended before the test split on which the others of their block were compared."""
+    tested = {(row.task, row.seed) for row in rows if row.default.split == "test"}
+    kept: list[Row] = []
+    untested: list[Row] = []
     for row in rows:
-        order = tuple(_number(row.budget.get(name)) for name in _LIMITS)
-        orders.setdefault(order, row.budget)
-        by_block[row.task, row.seed].setdefault(order, []).append(row)
-    lengths = {len(budgets) for budgets in by_block.values()}
-    if len(orders) <= max(lengths):
-        levels = [
-            (budget_text(orders[order]), [row for budgets in by_block.values() for row in budgets.get(order, ())])
-            for order in sorted(orders)
-        ]
-    elif len(lengths) == 1:  # each task has budgets of its own, and as many as the others
-        levels = []
-        for i in range(lengths.pop()):
-            own = [sorted(budgets)[i] for budgets in by_block.values()]
-            level = [row for budgets in by_block.values() for row in budgets[sorted(budgets)[i]]]
-            least, most = budget_text(orders[min(own)]), budget_text(orders[max(own)])
-            levels.append((least if least == most else f"each task's own budget ({least} to {most})", level))
-    else:
-        levels = []
-    optimizers = [{row.optimizer for row in level} for _, level in levels]
-    if levels and all(names == optimizers[0] for names in optimizers):
-        return levels, []
-    told = [budget_text(orders[order]) for order in sorted(orders)]
-    if not mixed:
-        one, other = _unlike(rows)
-        raise ConfigError(
-            f"Expected every optimizer at the same budgets, got {', '.join(told[:5])}: {_name(one)} ran with "
-            f"{budget_text(one.budget)}, {_name(other)} with {budget_text(other.budget)}. Give "
-            "the runs of one budget alone, run the missing ones, or compare them as they are with --mixed."
+        (untested if row.default.split != "test" and (row.task, row.seed) in tested else kept).append(row)
+    if not untested:
+        return kept, [], []
+    if mixed:
+        names = ", ".join(sorted({row.default.split for row in untested}))
+        warning = (
+            f"Splits differ: {len(untested):,} runs are measured on {names} alone, others of their tasks and seeds on "
+            "test. A gain is over the default program on the run's own split."
         )
-    named = [replace(row, optimizer=f"{row.optimizer} @ {budget_text(row.budget)}") for row in rows]
-    warning = f"Budgets differ: {', '.join(told)}. Names of optimizers say whose."
-    return [("mixed budgets", named)], [warning]
-
-
-def _unlike(rows: Sequence[Row]) -> tuple[Row, Row]:
-    """Two rows of different budgets, of different optimizers where there are such."""
-    first = rows[0]
-    text = budget_text(first.budget)
-    others = [row for row in rows if budget_text(row.budget) != text]
-    return first, next((row for row in others if row.optimizer != first.optimizer), others[0])
-
-
-def _number(limit: float | None) -> float:
-    return float("inf") if limit is None else float(limit)
+        return list(rows), [], [warning]
+    why = "measured on {} alone, the others of its task and seed on test"
+    return kept, [Excluded(row_name(row), why.format(row.default.split)) for row in untested], []
 
 
 def _last(rows: Sequence[Row]) -> tuple[dict[tuple[str, Block], Row], list[Excluded]]:
@@ -238,61 +173,85 @@ def _last(rows: Sequence[Row]) -> tuple[dict[tuple[str, Block], Row], list[Exclu
         key = (row.optimizer, (row.task, row.seed))
         if key in cells:
             why = f"repeated: task {row.task}, seed {row.seed}; the last one counts, {row.source or 'later'}"
-            repeated.append(Excluded(_name(cells[key]), why))
+            repeated.append(Excluded(row_name(cells[key]), why))
         cells[key] = row
     return cells, repeated
 
 
-def _sheet(budget: str, cells: Mapping[tuple[str, Block], Row], missing: Missing) -> Sheet:
-    names = sorted({name for name, _ in cells})
-    blocks = sorted({block for _, block in cells})
+def _sheet(level: Budget, cells: Mapping[tuple[str, Block], Row], missing: Missing) -> Sheet:
     has = _has(cells)
-    notes: list[str] = []
-    kept, left_out = _ranked(names, blocks, has, missing)
-    common = sorted(set.intersection(*(has[name] for name in kept)))
-    if missing == "default":
-        common = blocks
-        holes = sum(len(blocks) - len(has[name]) for name in kept)
-        if holes:
-            notes.append(f"{holes:,} runs are missing: the default program's score stands for each.")
-    elif len(common) < len(blocks):
-        gone = len(blocks) - len(common)
+    everything = set().union(*has.values())
+    if missing == "drop":
+        kept, left_out, notes = _complete(has, len(everything))
+    else:
+        kept, left_out, notes = *_ranked(has, len(everything), common=missing == "common"), []
+    some = set().union(*(has[name] for name in kept))
+    blocks = sorted(some if missing == "default" else set.intersection(*(has[name] for name in kept)))
+    holes = sum(len(blocks) - len(has[name]) for name in kept)
+    if missing == "default" and holes:
+        notes.append(f"{holes:,} runs are missing: the default program's score stands for each.")
+    gone = len(everything) - len(blocks)
+    if gone and missing == "default":
         notes.append(
-            f"{gone:,} of {len(blocks):,} blocks (task and seed) are left out: not every ranked optimizer ran there. "
-            f"Ranked is on the {len(common):,} that all have."
+            f"{gone:,} of {len(everything):,} blocks (task and seed) are left out: no ranked optimizer ran there."
         )
-    rows = {name: tuple(cells.get((name, block)) for block in common) for name in kept}
-    return Sheet(budget, tuple(kept), tuple(common), rows, tuple(left_out), tuple(notes))
+    elif gone:
+        notes.append(
+            f"{gone:,} of {len(everything):,} blocks (task and seed) are left out: not every ranked optimizer ran "
+            f"there. Ranked is on the {len(blocks):,} that all have."
+        )
+    left_out += [Excluded(name, f"not ranked: no run at {level.text}") for name in level.without]
+    return Sheet(
+        budget=level.text,
+        optimizers=tuple(kept),
+        blocks=tuple(blocks),
+        rows={name: tuple(cells.get((name, block)) for block in blocks) for name in kept},
+        left_out=tuple(left_out),
+        notes=tuple(notes),
+        limits=level.limits,
+        ran=frozenset(plain_name(row) for row in level.rows),
+    )
 
 
 def _has(cells: Mapping[tuple[str, Block], Row]) -> dict[str, set[Block]]:
     has: defaultdict[str, set[Block]] = defaultdict(set)
-    for name, block in cells:
+    for name, block in sorted(cells):
         has[name].add(block)
-    return has
+    return dict(has)
 
 
-def _ranked(
-    names: Sequence[str], blocks: Sequence[Block], has: Mapping[str, set[Block]], missing: Missing
-) -> tuple[list[str], list[Excluded]]:
-    """Who is ranked; fewest blocks go first until all that stay share enough of them."""
+def _complete(has: Mapping[str, set[Block]], blocks: int) -> tuple[list[str], list[Excluded], list[str]]:
+    """Those that have all blocks; where nobody has, those that have the same as one that has most, and a note."""
+    most = max(has, key=lambda name: len(has[name]))
+    kept = [name for name, own in has.items() if own == has[most]]
+    left_out = [_few(name, len(own), blocks, "all") for name, own in has.items() if name not in kept]
+    if len(has[most]) == blocks:
+        return kept, left_out, []
+    note = f"No optimizer has runs of all {blocks:,} blocks (task and seed): ranked is who has most of them."
+    return kept, left_out, [note]
+
+
+def _ranked(has: Mapping[str, set[Block]], blocks: int, common: bool) -> tuple[list[str], list[Excluded]]:
+    """Who is ranked; fewest blocks go first, until all that stay have enough, and share enough where ``common``."""
     left_out = []
-    kept = list(names)
-    least = len(blocks) if missing == "drop" else LEAST_SHARE * len(blocks)
-    for name in names:
-        if len(has[name]) < least and len(kept) > 1:
-            kept.remove(name)
-            asked = "all" if missing == "drop" else f"{LEAST_SHARE:.0%}"
-            left_out.append(
-                Excluded(name, f"not ranked: runs of {len(has[name])} of {len(blocks)} blocks, {asked} are asked for")
-            )
-    while missing == "common" and len(kept) > 1:
-        common = set.intersection(*(has[name] for name in kept))
-        if len(common) >= LEAST_SHARE * len(blocks):
+    kept = sorted(has)
+
+    def shared(names: Sequence[str]) -> int:
+        return len(set.intersection(*(has[name] for name in names)))
+
+    while len(kept) > 1:
+        both, least = shared(kept), min(len(has[name]) for name in kept)
+        few = least < LEAST_SHARE * blocks
+        if not few and (not common or both >= LEAST_SHARE * blocks):
             break
-        name = min(kept, key=lambda name: (len(has[name]), name))
+        # Of those with as few, the one without which the others share most.
+        fewest = [name for name in kept if len(has[name]) == least]
+        name = max(fewest, key=lambda name: shared([other for other in kept if other != name]))
         kept.remove(name)
-        left_out.append(
-            Excluded(name, f"not ranked: only {len(common)} of {len(blocks)} blocks had runs of it and all")
-        )
+        why = f"not ranked: only {both} of {blocks} blocks had runs of it and all"
+        left_out.append(_few(name, least, blocks, f"{LEAST_SHARE:.0%}") if few else Excluded(name, why))
     return kept, left_out
+
+
+def _few(name: str, own: int, blocks: int, asked: str) -> Excluded:
+    return Excluded(name, f"not ranked: runs of {own} of {blocks} blocks, {asked} are asked for")

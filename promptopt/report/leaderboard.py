@@ -5,19 +5,22 @@ from __future__ import annotations
 import math
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from promptopt.report import spending
 from promptopt.report.board import Board, Estimate, Level, Line, Pair, RunLine, TaskScores
-from promptopt.report.comparison import Options, Sheet, budget_text, compare
-from promptopt.report.ranks import Ranking, beyond_noise, letters, rank, task_means
-from promptopt.report.rows import Excluded, Measured, Row
+from promptopt.report.budgets import LIMITS, budget_text
+from promptopt.report.comparison import Options, Sheet, compare, score_of
+from promptopt.report.ranks import Ranking, beyond_noise, rank, task_means
+from promptopt.report.rows import Excluded, Number, Row
+from promptopt.report.scoring import scores
+from promptopt.report.ties import letters
 
 if TYPE_CHECKING:
-    from promptopt.report.ranks import Floats
+    from promptopt.report.ranks import Floats, Ints
 
 DEFAULT = "default program"
 BASELINES = ("random_search", "best_of_seeds")
@@ -53,17 +56,12 @@ def leaderboard(
         score=options.score,
         levels=tuple(_level(sheet, options) for sheet in reversed(compared.sheets)),
         warnings=compared.warnings,
-        absent=_absent(rows),
+        absent=_absent(compared.sheets, rows),
         excluded=(*excluded, *compared.excluded),
         versions={name: dict(counts.most_common()) for name, counts in sorted(versions.items())},
         command=command,
         runs=tuple(_run_line(name, row, options) for name, row in counted),
     )
-
-
-def score_of(row: Row, options: Options) -> Measured:
-    """What counts of a run. What was found and not measured was given up: the default stands."""
-    return row.found if options.score == "found" and row.found is not None else row.recommended
 
 
 def _run_line(name: str, row: Row, options: Options) -> RunLine:
@@ -85,21 +83,40 @@ def _run_line(name: str, row: Row, options: Options) -> RunLine:
     )
 
 
-def _absent(rows: Sequence[Row]) -> dict[str, str]:
-    ran = {row.optimizer.partition(" (")[0] for row in rows}
+def _absent(sheets: Sequence[Sheet], rows: Sequence[Row]) -> dict[str, str]:
+    """Baselines without a run at a budget, the largest first, and what adds them there."""
     tasks = sorted({row.task for row in rows})
     which = shlex.quote(tasks[0]) if len(tasks) == 1 else "TASK"
-    return {name: f"promptopt optimize {which} --optimizer {name} --seed SEED" for name in BASELINES if name not in ran}
+    found = {}
+    for name in BASELINES:
+        sheet = next((sheet for sheet in reversed(sheets) if name not in sheet.ran), None)
+        if sheet is not None:
+            told = _flags(sheet.limits, rows[0].budget)
+            found[name] = f"promptopt optimize {which} --optimizer {name}{told} --seed SEED"
+    return found
+
+
+def _flags(limits: Mapping[str, Number | None] | None, some: Mapping[str, Number | None]) -> str:
+    """Of the command line: the budget; where not all have the same, its kind."""
+    return "".join(
+        f" --{name} {name.upper() if limits is None else format(limit, '.12g')}"
+        for name in LIMITS
+        if (limit := (some if limits is None else limits).get(name)) is not None
+    )
 
 
 def _level(sheet: Sheet, options: Options) -> Level:
     tasks = sorted({task for task, _ in sheet.blocks})
     index = np.array([tasks.index(task) for task, _ in sheet.blocks])
-    default, scores = _scores(sheet, options)
-    ranking = rank(np.vstack([default, scores]), index, _LEVEL)
+    found = scores(sheet, options)
+    steps = 1 / np.maximum(1, found.examples)
+    both = np.vstack([found.default, found.optimizers])
+    ranking = rank(both, index, _LEVEL, steps)
     order = np.argsort(-ranking.means, kind="stable")
-    means = task_means(np.vstack([default, scores]), index)
-    marks = np.vstack([np.zeros(len(tasks), int), beyond_noise(scores - default, index)])
+    means = task_means(both, index)
+    marks = np.zeros(means.shape, dtype=np.int64)
+    if ranking.unit != "none":  # too few runs to tell anything are too few for a task, too
+        marks[1:] = beyond_noise(found.optimizers - found.default, index, steps=steps)
     tied = dict(zip(order.tolist(), letters(ranking.better[np.ix_(order, order)]), strict=True))
     names = (DEFAULT, *sheet.optimizers)
     lines = tuple(_line(sheet, names, ranking, k, int(order[0]), tied[k], means, marks) for k in map(int, order))
@@ -117,25 +134,13 @@ def _level(sheet: Sheet, options: Options) -> Level:
         blocks=len(sheet.blocks),
         lines=lines,
         pairs=tuple(_pairs(names, ranking, order.tolist(), means)),
-        matrix=tuple(_matrix(sheet, tasks, [k for k in map(int, order) if k], means, marks)),
-        curves=tuple(spending.curves(searched, drawn)),
+        matrix=tuple(_matrix(sheet, tasks, [k for k in map(int, order) if k], means, marks, found.examples)),
+        curves=tuple(spending.curves(searched, drawn, ranking.unit)),
         target=told,
         reach=reach,
         left_out=sheet.left_out,
-        notes=(*sheet.notes, *_notes(sheet, options, splits)),
+        notes=(*sheet.notes, *found.notes, *_notes(sheet, options, splits, any(map(len, tied.values())))),
     )
-
-
-def _scores(sheet: Sheet, options: Options) -> tuple[Floats, Floats]:
-    """(N,) of the default program, mean of what the runs of a block saw of it; (K, N) of optimizers."""
-    own = list(sheet.rows.values())
-    default = np.array(
-        [np.mean([rows[n].default.mean for rows in own if rows[n] is not None]) for n in range(len(sheet.blocks))]  # type: ignore[union-attr]
-    )
-    scores = np.array(
-        [[default[n] if row is None else score_of(row, options).mean for n, row in enumerate(rows)] for rows in own]
-    )
-    return default, scores
 
 
 def _line(
@@ -146,11 +151,11 @@ def _line(
     leader: int,
     ties: tuple[str, ...],
     means: Floats,
-    marks: Floats,
+    marks: Ints,
 ) -> Line:
     rows = [row for row in sheet.rows[names[k]] if row is not None] if k else []
     runs = max(1, len(rows))
-    cells = sum(row.cells for row in rows)
+    cells, failures = _cells(rows)
     low, high = ranking.ranks[k]
     return Line(
         name=names[k],
@@ -159,20 +164,33 @@ def _line(
         rank_high=high,
         ties=ties,
         score=_estimate(ranking.means[k], ranking.low[k], ranking.high[k]),
-        gain=_estimate(*ranking.difference(k, 0)),
-        behind=_estimate(*ranking.difference(k, leader)),
+        gain=_gap(*ranking.difference(k, 0)),
+        behind=_gap(*ranking.difference(k, leader)),
         beyond=int(ranking.better[k, 0]) - int(ranking.better[0, k]),
         wins=int((marks[k] > 0).sum()),
         losses=int((marks[k] < 0).sum()),
         above=int((means[k] > means[0] + 1e-9).sum()),
         runs=len(rows),
-        recommended=sum(row.verdict == "improved" for row in rows),
+        recommended=sum(row.promoted for row in rows),
         calls=sum(row.calls for row in rows) / runs,
         tokens=sum(row.tokens for row in rows) / runs,
         usd=sum(row.usd for row in rows) / runs,
         seconds=sum(row.seconds for row in rows) / runs,
-        failures=sum(sum(row.failures.values()) for row in rows) / cells if cells else 0.0,
+        failures=failures / cells if cells else 0.0,
     )
+
+
+def _cells(rows: Sequence[Row]) -> tuple[int, int]:
+    """Evaluations and failures of runs, with what was measured of their programs afterwards."""
+    cells = failures = 0
+    for row in rows:
+        cells += row.cells
+        failures += sum(row.failures.values())
+        for measured in (row.default, row.found):
+            if measured is not None and (measured.scores or measured.failures):
+                cells += len(measured.scores) or measured.n
+                failures += sum(measured.failures.values())
+    return cells, failures
 
 
 def _pairs(names: Sequence[str], ranking: Ranking, order: Sequence[int], means: Floats) -> list[Pair]:
@@ -181,7 +199,7 @@ def _pairs(names: Sequence[str], ranking: Ranking, order: Sequence[int], means: 
         Pair(
             names[a],
             names[b],
-            _estimate(*ranking.joint_difference(a, b)),
+            _gap(*ranking.joint_difference(a, b)),
             int(better[a, b]) - int(better[b, a]),
             int((means[a] > means[b] + 1e-9).sum()),
             int((means[a] < means[b] - 1e-9).sum()),
@@ -191,7 +209,9 @@ def _pairs(names: Sequence[str], ranking: Ranking, order: Sequence[int], means: 
     ]
 
 
-def _matrix(sheet: Sheet, tasks: Sequence[str], order: Sequence[int], means: Floats, marks: Floats) -> list[TaskScores]:
+def _matrix(
+    sheet: Sheet, tasks: Sequence[str], order: Sequence[int], means: Floats, marks: Ints, examples: Ints
+) -> list[TaskScores]:
     found = []
     for t, task in enumerate(tasks):
         at = [n for n, (name, _) in enumerate(sheet.blocks) if name == task]
@@ -203,6 +223,7 @@ def _matrix(sheet: Sheet, tasks: Sequence[str], order: Sequence[int], means: Flo
                 metric=row.metric,
                 splits=dict(row.splits),
                 models=dict(row.models),
+                examples=int(examples[at].min()),
                 default=float(means[0, t]),
                 scores=tuple(float(means[k, t]) for k in order),
                 beyond=tuple(int(marks[k, t]) for k in order),
@@ -211,7 +232,7 @@ def _matrix(sheet: Sheet, tasks: Sequence[str], order: Sequence[int], means: Flo
     return found
 
 
-def _notes(sheet: Sheet, options: Options, splits: Sequence[str]) -> list[str]:
+def _notes(sheet: Sheet, options: Options, splits: Sequence[str], letters_there: bool) -> list[str]:
     rows = [row for own in sheet.rows.values() for row in own if row is not None]
     told = []
     if splits != ["test"]:
@@ -225,6 +246,8 @@ def _notes(sheet: Sheet, options: Options, splits: Sequence[str]) -> list[str]:
             f"In {unmeasured:,} of {len(rows):,} runs the best that was found gave so little hope that it was not "
             "measured on test: the default program's score counts there, which is what such a run recommends."
         )
+    if not letters_there:
+        told.append("The groups of ties are too many for letters: the ranks say what can be told.")
     if len({row.versions.get("promptopt") for row in rows}) > 1:
         told.append("The runs were made by several versions of promptopt.")
     without = sum(not row.curve for row in rows)
@@ -235,3 +258,8 @@ def _notes(sheet: Sheet, options: Options, splits: Sequence[str]) -> list[str]:
 
 def _estimate(mean: float, low: float, high: float) -> Estimate:
     return Estimate(float(mean), *(None if math.isnan(bound) else float(bound) for bound in (low, high)))
+
+
+def _gap(mean: float, low: float, high: float) -> Estimate:
+    """A difference of scores, which are in [0, 1]."""
+    return _estimate(*np.clip((mean, low, high), -1.0, 1.0))

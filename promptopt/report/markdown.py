@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -86,5 +87,11 @@ def _interval(interval: Mapping[str, Any], form: str = ".1f") -> str:
     return f"{mean:{form}} [{low:{form}}, {high:{form}}]"
 
 
+def harmless(value: object) -> str:
+    """One line without control characters and those that turn the direction of text: a terminal may show it."""
+    line = " ".join(str(value).split())
+    return "".join(c for c in line if unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
+
+
 def _cell(value: Any) -> str:
-    return re.sub(r"([\\`*_|<>\[\]#])", r"\\\1", " ".join(str(value).split()))
+    return re.sub(r"([\\`*_|<>\[\]#])", r"\\\1", harmless(value))

@@ -138,16 +138,6 @@ def clip(text: object, most: int = LONGEST) -> str:
     return told if len(told) <= most else f"{told[:most]}… {len(told) - most:,} more characters"
 
 
-def for_script(value: object) -> Any:
-    """Data inside ``<script type="application/json">``: nothing in it can end the element."""
-    from markupsafe import Markup
-
-    told = jsonio.canonical(value).decode()
-    for sign in "<>&\u2028\u2029":
-        told = told.replace(sign, f"\\u{ord(sign):04x}")
-    return Markup(told)  # noqa: S704 - no sign of HTML is left in it
-
-
 def _visible(value: Any) -> Any:
     """Control characters, and those that turn the direction of text around, as a sign that says so."""
     return _HIDDEN.sub("\ufffd", value) if isinstance(value, str) and not hasattr(value, "__html__") else value
@@ -171,7 +161,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    shown = (percent, points, interval, count, short, usd, duration, clip, for_script)
+    shown = (percent, points, interval, count, short, usd, duration, clip)
     made.filters.update({filter_.__name__: filter_ for filter_ in shown})
     made.filters["join"] = _join
     style, script = _own("style.css"), _own("script.js")

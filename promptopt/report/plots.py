@@ -74,7 +74,6 @@ def curves(
     x_label: str,
     y_label: str,
     title: str,
-    log_x: bool = False,
     height: float = 3.2,
     from_zero: bool = False,
 ) -> Svg:
@@ -85,7 +84,6 @@ def curves(
         x_label: what x is, with its unit.
         y_label: what y is, with its unit.
         title: what the picture shows, for those who do not see it.
-        log_x: logarithmic; all x > 0.
         height: in inches, of a picture 8.4 wide.
         from_zero: have y = 0 in the picture.
     """
@@ -115,8 +113,6 @@ def curves(
             panel.yaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 2.5, 5, 10]))
         if from_zero:
             panel.set_ylim(bottom=0)
-        if log_x:
-            panel.set_xscale("log")
         panel.margins(x=0.02)
         _thousands(panel.xaxis)
         if len(series) > 1:

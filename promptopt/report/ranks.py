@@ -14,6 +14,10 @@ difference at all is simulated, with the variances of these optimizers estimated
 families or skewed, over tasks of one scale or of many. Holm's correction of t tests keeps 5 % too, and saw a gap of
 0.1 in 9 % of pairs where this saw it in 40 %. Shuffling signs over eight tasks has too few outcomes to see much.
 
+No variance is smaller than scores can show. A score of n examples moves in steps of 1/n: where all differences are
+equal to the last example, their spread would be zero, and a difference of one example would be beyond noise. The
+standard deviation of a difference is held to be at least one such step.
+
 Rank intervals as in Mogstad, Romano, Shaikh and Wilhelm (2024, "Inference for ranks"): one more than the number of
 those that are surely better, to K less those that are surely worse. All of them hold the true ranks at once in 95 %.
 """
@@ -45,6 +49,8 @@ _PRIOR = 8.0
 _SEEDS_PRIOR = 4.0
 """For the variance of one optimizer on one task: that of all on it, as if so many more seeds had shown it."""
 _DRAWS = 4000
+_MANY, _FEWEST_DRAWS = 60, 800
+"""Of more optimizers fewer leaderboards are drawn: each has many pairs, whose largest varies less, and takes longer."""
 _BATCH = 4_000_000
 _ZERO = 1e-12
 
@@ -104,13 +110,14 @@ class Ranking:
         return mean, mean - width, mean + width
 
 
-def rank(scores: Floats, tasks: Sequence[int] | Ints, level: float = 0.95) -> Ranking:
+def rank(scores: Floats, tasks: Sequence[int] | Ints, level: float = 0.95, steps: Floats | float = 0.0) -> Ranking:
     """Compare all with all.
 
     Args:
         scores: (K, N), no holes.
         tasks: (N,) the task of each block, as a number.
         level: share of leaderboards in which all is true that is told beyond noise.
+        steps: (N,) the smallest difference that scores of a block can have: 1/n of n examples. 0: they are exact.
 
     Example:
         >>> import numpy as np
@@ -124,35 +131,42 @@ def rank(scores: Floats, tasks: Sequence[int] | Ints, level: float = 0.95) -> Ra
     by_task, within, counts = _by_task(scores, np.asarray(tasks))
     means, n_tasks = by_task.mean(axis=1), by_task.shape[1]
     unit: Unit
+    least = _by_task(np.broadcast_to(np.asarray(steps, float) ** 2, (1, scores.shape[1])), np.asarray(tasks))[0][0]
     if n_tasks >= FEWEST_TASKS:
         unit, units, effective, free = "tasks", n_tasks, float(n_tasks), n_tasks - 1
-        rest = by_task - means[:, None]
+        rest, floor = by_task - means[:, None], float((least / counts).mean())
     else:
         unit, units, rest = "seeds", scores.shape[1], within
-        effective, free = n_tasks**2 / float((1 / counts).sum()), int((counts - 1).sum())
+        effective, free = _effective(counts)
+        floor = float(least @ counts / counts.sum())
     count = len(scores)
     if free >= _FEWEST_FREE:
         covariance = rest @ rest.T / free
         own, pair, pooled = _variances(covariance, free)
+        apart = floor * (1 - np.eye(count))
+        own, pair, pooled = np.maximum(own, floor / 2), np.maximum(pair, apart), np.maximum(pooled, apart)
     if free < _FEWEST_FREE or (count > 1 and pooled.max() < _ZERO**2):
         nothing = np.full(count, np.nan)
         none = np.full((count, count), np.nan)
         return Ranking("none", units, means, nothing, nothing, _outer(means), none, none, np.nan, np.nan, level)
     single = float(special.stdtrit(free, 0.5 + level / 2))
-    width = single * np.sqrt(np.maximum(np.diag(covariance), 0) / effective)
+    width = single * np.sqrt(np.maximum(np.diag(covariance), floor / 2) / effective)
     low, high = np.clip(means - width, 0, 1), np.clip(means + width, 0, 1)
     joint = _joint(tuple(own.tolist()), free, level) if count > 1 else single
     errors = (np.sqrt(pair / effective), np.sqrt(pooled / effective))
     return Ranking(unit, units, means, low, high, _outer(means), *errors, single, joint, level)
 
 
-def beyond_noise(gains: Floats, tasks: Sequence[int] | Ints, share: float = 0.05) -> NDArray[np.int64]:
+def beyond_noise(
+    gains: Floats, tasks: Sequence[int] | Ints, share: float = 0.05, steps: Floats | float = 0.0
+) -> NDArray[np.int64]:
     """On which task which optimizer is better than the default program, or worse, beyond the noise of seeds.
 
     Args:
         gains: (K, N), score minus the default's, of each optimizer and block.
         tasks: (N,) the task of each block, as numbers 0, 1, …
         share: of what is marked, at most this is expected to be noise (Benjamini and Hochberg 1995).
+        steps: (N,) as for ``rank``.
 
     Returns:
         (K, T): 1 better, −1 worse, 0 cannot be told; always 0 on tasks with one seed.
@@ -162,6 +176,7 @@ def beyond_noise(gains: Floats, tasks: Sequence[int] | Ints, share: float = 0.05
     gains = np.asarray(gains, float)
     means, within, counts = _by_task(gains, np.asarray(tasks))
     index = np.unique(np.asarray(tasks), return_inverse=True)[1]
+    least = np.broadcast_to(np.asarray(steps, float) ** 2, index.shape)
     p = np.ones(means.shape)
     for t, seeds_of in enumerate(counts.tolist()):
         if seeds_of < 2:
@@ -170,39 +185,13 @@ def beyond_noise(gains: Floats, tasks: Sequence[int] | Ints, share: float = 0.05
         own = (within[:, index == t] ** 2).sum(axis=1) / free
         mixed = (_SEEDS_PRIOR * own.mean() + free * own) / (_SEEDS_PRIOR + free)
         # The pooled variance is known from K optimizers, but their noise is partly one: the default's.
-        error = np.sqrt(np.maximum(mixed, _ZERO**2) / seeds_of)
+        error = np.sqrt(np.maximum(mixed, max(_ZERO**2, float(least[index == t].mean()))) / seeds_of)
         p[:, t] = 2 * special.stdtr(_SEEDS_PRIOR + free, -np.abs(means[:, t]) / error)
     p[np.abs(means) < _ZERO] = 1.0
     flat = np.sort(p.ravel())
     passed = np.flatnonzero(flat <= share * np.arange(1, flat.size + 1) / flat.size)
     limit = flat[passed[-1]] if passed.size else -1.0
     return np.where(p <= limit, np.sign(means), 0).astype(np.int64)
-
-
-def letters(better: NDArray[np.bool_]) -> list[tuple[str, ...]]:
-    """Groups of ties as letters: two share one if and only if neither is surely better (Piepho 2004).
-
-    Args:
-        better: (K, K), optimizers in order of their means, the best first.
-
-    Example:
-        >>> import numpy as np
-        >>> letters(np.array([[0, 0, 1], [0, 0, 0], [0, 0, 0]], dtype=bool))
-        [('a',), ('a', 'b'), ('b',)]
-    """
-    apart = better | better.T
-    groups: list[frozenset[int]] = [frozenset(range(len(better)))]
-    for i, j in zip(*np.nonzero(np.triu(apart)), strict=True):
-        split = [
-            part for group in groups for part in (({*group} - {i}, {*group} - {j}) if {i, j} <= group else (group,))
-        ]
-        found = sorted({frozenset(part) for part in split}, key=lambda part: (-len(part), sorted(part)))
-        groups = []
-        for part in found:
-            if not any(part <= larger for larger in groups):
-                groups.append(part)
-    groups.sort(key=sorted)
-    return [tuple(_letter(g) for g, group in enumerate(groups) if k in group) for k in range(len(better))]
 
 
 def t_band(values: Floats, level: float = 0.95) -> tuple[Floats, Floats, Floats]:
@@ -221,6 +210,27 @@ def t_band(values: Floats, level: float = 0.95) -> tuple[Floats, Floats, Floats]
     return mean, mean - width, mean + width
 
 
+def band(values: Floats, tasks: Sequence[int] | Ints, unit: Unit) -> tuple[Floats, Floats, Floats]:
+    """Mean over tasks with its interval by itself, over what the noise of a leaderboard is measured over.
+
+    Args:
+        values: (P, N), at each of P places that of each block.
+        tasks: (N,) the task of each block, as a number.
+        unit: of the leaderboard; ``none``: the intervals are without width.
+    """
+    from scipy import special
+
+    means, within, counts = _by_task(np.asarray(values, float), np.asarray(tasks))
+    if unit == "tasks":
+        return t_band(means.T)
+    mean = means.mean(axis=1)
+    effective, free = _effective(counts)
+    if unit == "none" or free < _FEWEST_FREE:
+        return mean, mean, mean
+    width = special.stdtrit(free, 0.975) * np.sqrt((within**2).sum(axis=1) / free / effective)
+    return mean, mean - width, mean + width
+
+
 def task_means(scores: Floats, tasks: Sequence[int] | Ints) -> Floats:
     """(K, T): means over the seeds of each task."""
     return _by_task(np.asarray(scores, float), np.asarray(tasks))[0]
@@ -233,6 +243,11 @@ def _by_task(scores: Floats, tasks: Ints) -> tuple[Floats, Floats, NDArray[np.in
     member[np.arange(len(tasks)), index] = 1.0
     means = scores @ (member / counts)
     return means, scores - means[:, index], counts
+
+
+def _effective(counts: NDArray[np.int64]) -> tuple[float, int]:
+    """As how many runs the mean of tasks counts whose seeds alone are noise, and degrees of freedom."""
+    return len(counts) ** 2 / float((1 / counts).sum()), int((counts - 1).sum())
 
 
 def _outer(means: Floats) -> Floats:
@@ -266,18 +281,13 @@ def _joint(own: tuple[float, ...], free: int, level: float) -> float:
     spread = np.sqrt(np.array(own) / max(max(own), _ZERO**2))
     rng = Seeds(0).rng("leaderboard", count, free)
     largest = []
-    batch = max(1, min(_DRAWS, _BATCH // (count * max(count, free))))
-    for start in range(0, _DRAWS, batch):
-        draws = min(batch, _DRAWS - start)
+    wanted = min(_DRAWS, max(_FEWEST_DRAWS, int(_DRAWS * (_MANY / count) ** 2)))
+    batch = max(1, min(wanted, _BATCH // (count * max(count, free))))
+    for start in range(0, wanted, batch):
+        draws = min(batch, wanted - start)
         means = rng.standard_normal((draws, count)) * spread
         rest = rng.standard_normal((draws, count, free)) * spread[:, None]
         pooled = _variances(rest @ rest.swapaxes(-1, -2) / free, free)[2]
         differences = means[:, :, None] - means[:, None, :]
         largest.append((differences**2 / np.maximum(pooled, _ZERO**2)).max(axis=(1, 2)))
     return float(np.sqrt(np.quantile(np.concatenate(largest), level)))
-
-
-def _letter(number: int) -> str:
-    """a … z, aa, ab …"""
-    first = "" if number < 26 else _letter(number // 26 - 1)
-    return first + chr(ord("a") + number % 26)

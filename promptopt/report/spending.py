@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from promptopt.report.board import Curve, Curves, Line, Reach
-from promptopt.report.ranks import t_band, task_means
+from promptopt.report.ranks import Unit, band
 from promptopt.report.rows import Row
 
 if TYPE_CHECKING:
@@ -20,12 +20,13 @@ _CALLS, _TOKENS, _USD, _SCORE = range(4)
 """Of a point of ``Row.curve``."""
 
 
-def curves(lines: Sequence[Line], rows: Mapping[str, Sequence[Row]]) -> Iterator[Curves]:
+def curves(lines: Sequence[Line], rows: Mapping[str, Sequence[Row]], unit: Unit) -> Iterator[Curves]:
     """Gain in search score over the default program's, mean over tasks, by calls and, where there is any, by USD.
 
     Args:
         lines: of optimizers, in order.
         rows: runs by optimizer.
+        unit: what noise is measured over.
     """
     drawn = [row for own in rows.values() for row in own if row.curve]
     for what, axis in (("calls", _CALLS), ("USD", _USD)):
@@ -33,11 +34,11 @@ def curves(lines: Sequence[Line], rows: Mapping[str, Sequence[Row]]) -> Iterator
         if most <= 0:
             continue
         grid = np.linspace(0, most, _PLACES)
-        made = tuple(_curve(line, rows[line.name], grid, axis) for line in lines)
+        made = tuple(_curve(line, rows[line.name], grid, axis, unit) for line in lines)
         yield Curves(what, tuple(grid.tolist()), tuple(curve for curve in made if curve is not None))
 
 
-def _curve(line: Line, rows: Sequence[Row], grid: Floats, axis: int) -> Curve | None:
+def _curve(line: Line, rows: Sequence[Row], grid: Floats, axis: int, unit: Unit) -> Curve | None:
     own = [row for row in rows if row.curve]
     if not any(row.curve[-1][axis] for row in own):
         return None  # what costs nothing has no place on an axis of money
@@ -48,7 +49,9 @@ def _curve(line: Line, rows: Sequence[Row], grid: Floats, axis: int) -> Curve | 
         gains.append(best[np.searchsorted(points[:, axis], grid, side="right")])
     names = sorted({row.task for row in own})
     tasks = [names.index(row.task) for row in own]
-    mean, low, high = t_band(task_means(np.array(gains).T, tasks).T)
+    # Few tasks know their spread so badly that a band may be wider than scores are.
+    mean, low, high = (np.clip(edge, -1.0, 1.0) for edge in band(np.array(gains).T, tasks, unit))
+    low, high = np.clip(low, -1, 1), np.clip(high, -1, 1)  # of two tasks Student's interval goes far beyond any gain
     spent = line.calls if axis == _CALLS else line.usd
     return Curve(line.name, tuple(mean.tolist()), tuple(low.tolist()), tuple(high.tolist()), spent, line.gain)
 

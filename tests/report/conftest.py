@@ -76,6 +76,8 @@ def _row(rng, task, seed, name, budget, default, true, examples):
         versions={"promptopt": "0.1.0", "python": "3.12.3"},
         command=f"promptopt optimize {task}.yaml --optimizer {name.split()[0]} --calls {budget} --seed {seed}",
         source=f"runs/{task}-{name.split()[0]}-{budget}-{seed}",
+        name=name.split()[0],
+        promoted=better,
     )
 
 

@@ -7,7 +7,8 @@ import pytest
 from scipy import stats
 
 from promptopt.report import ranks
-from promptopt.report.ranks import beyond_noise, letters, rank, t_band
+from promptopt.report.ranks import band, beyond_noise, rank, t_band
+from promptopt.report.ties import letters
 
 
 def noisy(rng, means, tasks=8, sd=0.02):
@@ -86,6 +87,35 @@ def test_runs_without_any_noise_tell_nothing():
     assert found.unit == "none"
 
 
+def test_no_difference_is_surer_than_a_step_of_the_scores():
+    even = np.array([[0.5] * 6, [0.7] * 6, [0.5] * 6])
+    found = rank(even, range(6), steps=1 / 100)
+    assert found.unit == "tasks"
+    assert found.ranks == [(2, 3), (1, 1), (2, 3)]
+    assert found.error[1, 0] == pytest.approx(0.01 / np.sqrt(6))
+    assert rank(even, range(6), steps=1 / 5).ranks == [(1, 3)] * 3
+    seeds = rank(even, [0, 0, 0, 1, 1, 1], steps=np.array([0.01, 0.01, 0.01, 0.02, 0.02, 0.02]))
+    assert seeds.unit == "seeds"
+    assert seeds.error[1, 0] == pytest.approx(np.sqrt((0.01**2 + 0.02**2) / 2 / 6))
+    scores = noisy(np.random.default_rng(0), [0.0, 0.1])
+    assert rank(scores, range(8), steps=1e-4).error == pytest.approx(rank(scores, range(8)).error)
+    gains, tasks = np.array([[0.2] * 4]), [0, 0, 1, 1]
+    assert (beyond_noise(gains, tasks, steps=1 / 100) == 1).all()
+    assert not beyond_noise(gains, tasks, steps=1 / 5).any()
+
+
+def test_bands_are_over_what_noise_is_measured_over():
+    values = np.random.default_rng(0).normal(0, 0.1, (1, 6)) + np.repeat([0, 9], 3)
+    tasks = [0, 0, 0, 1, 1, 1]
+    mean, low, high = band(values, tasks, "seeds")
+    within = values[0] - np.repeat(values.reshape(2, 3).mean(1), 3)
+    width = stats.t.ppf(0.975, 4) * np.sqrt((within**2).sum() / 4 / 6)
+    assert (mean[0], low[0], high[0]) == pytest.approx((values.mean(), values.mean() - width, values.mean() + width))
+    assert band(values, tasks, "none")[1] == pytest.approx(mean)
+    wanted = stats.ttest_1samp(values[0], 0).confidence_interval(0.95)
+    assert band(values, range(6), "tasks")[1][0] == pytest.approx(wanted.low)
+
+
 def test_the_same_leaderboard_is_the_same_again():
     scores = noisy(np.random.default_rng(0), [0.0] * 6)
     ranks._joint.cache_clear()
@@ -106,6 +136,12 @@ def test_letters_are_the_largest_groups_of_ties():
             for group in groups:  # none is part of a larger one without a separated pair
                 for other in set(range(count)) - group:
                     assert any(better[min(other, k), max(other, k)] for k in group)
+
+
+def test_groups_beyond_number_have_no_letters():
+    apart = np.zeros((40, 40), dtype=bool)
+    apart[np.arange(0, 40, 2), np.arange(1, 40, 2)] = True  # twenty pairs: 2 ** 20 groups
+    assert letters(apart) == [()] * 40
 
 
 def test_there_are_letters_for_more_groups_than_the_alphabet_has():

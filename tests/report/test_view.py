@@ -284,7 +284,9 @@ def test_a_page_is_made_once_as_long_as_nothing_changes(server, ask, folder, mon
 def test_runs_that_must_not_be_compared_are_refused_in_words_with_a_way_on(ask, folder):
     shutil.copytree(folder / "one", folder / "two")
     about = json.loads((folder / "two" / "run.json").read_text())
-    (folder / "two" / "run.json").write_text(json.dumps({**about, "task": "f" * 64, "metric": "another"}))
+    (folder / "two" / "run.json").write_text(
+        json.dumps({**about, "task": "f" * 64, "metric": "another", "label": "other"})
+    )
     text = ask("/leaderboard")[2]
     assert "<h1>These runs make no leaderboard</h1>" in text
     assert "differ in metric" in text
