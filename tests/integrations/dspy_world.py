@@ -8,6 +8,7 @@ as a script, it loads saved programs in a fresh process and prints what they pre
 import json
 import re
 import sys
+import threading
 import warnings
 from typing import Literal
 
@@ -219,13 +220,17 @@ PROGRAMS = {
 }
 
 
+_COUNTING = threading.Lock()
+
+
 class Engine:
     """An engine of somebody else's, which DSPy can save."""
 
     calls = 0
 
     def complete(self, request):
-        Engine.calls += 1
+        with _COUNTING:  # threads call it, and += alone loses some
+            Engine.calls += 1
         text = reply(request_of(request))
         parts = [TextPart(text)]
         used = Usage(input_tokens=len(text), output_tokens=3)

@@ -39,6 +39,7 @@ def start(tmp_path):
             env={
                 **os.environ,
                 "HOME": str(tmp_path / "home"),
+                "MPLCONFIGDIR": str(tmp_path / "fonts"),  # of the report's plots, and not what is looked at here
                 "MLFLOW_DISABLE_TELEMETRY": "true",
                 "MLFLOW_ALLOW_FILE_STORE": "true",
                 "MLFLOW_TRACKING_URI": f"file:{tmp_path / 'store'}",
