@@ -249,6 +249,8 @@ def load_grid(path: Path, allow_code: bool = True) -> Grid:
 
 
 def _checked(path: Path) -> tuple[_Grid, yamlio.Node]:
+    if not path.is_file():
+        raise ConfigError(f"Expected a file with tasks, optimizers and budgets, found no {path}. Check the path.")
     node = yamlio.read(path)
     try:
         return _Grid.model_validate(node.raw()), node

@@ -45,7 +45,7 @@ def on_ray(grid: Grid, address: str = "local", workers: int = 2) -> Runner:
     try:
         import ray  # noqa: F401
     except ImportError as error:
-        raise ConfigError("--ray needs Ray, not installed. Fix: pip install 'promptopt[ray]'", "--ray") from error
+        raise ConfigError("Ray is not installed. Fix: pip install 'promptopt[ray]'", "--ray") from error
     return lambda cells, folder, late: _played(grid, cells, folder, late, address, workers)
 
 
