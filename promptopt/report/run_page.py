@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import html
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from promptopt.errors import StorageError
 from promptopt.report.detail import Detail, leaders, read_detail
 from promptopt.report.pages import page, percent, points
 from promptopt.report.tried import Branch, Tried, tree
+from promptopt.search.run import replace_file
 
 _VERDICTS = {
     "improved": ("Improved", "good"),
@@ -101,7 +100,7 @@ def save_page(folder: Path, path: Path) -> Path:
         ConfigError: there is no run, or a file of it is damaged.
         StorageError: a file cannot be read, or the page cannot be written.
     """
-    _replace(path, run_page(folder))
+    _write(path, run_page(folder))
     return path
 
 
@@ -121,7 +120,7 @@ def write_report(folder: Path) -> Path:
         raise
     except Exception as error:  # whatever it is, the run itself is whole
         text = _FAILED.format(error=html.escape(f"{type(error).__name__}: {error}"))
-    _replace(path, text)
+    _write(path, text)
     return path
 
 
@@ -300,13 +299,6 @@ def _used(detail: Detail) -> list[tuple[str, float, float]]:
     return [(name, total[name], limit) for name, limit in detail.limits.items() if name in total and limit > 0]
 
 
-def _replace(path: Path, text: str) -> None:
-    new = path.with_name(path.name + ".new")
-    try:
-        with new.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
-            file.write(text)
-        os.replace(new, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            new.unlink()
-        raise StorageError(f"Cannot write {path}: {error.strerror}. What was there before is intact.") from error
+def _write(path: Path, text: str) -> None:
+    # A name on disk need not be UTF-8.
+    replace_file(path, text.encode(errors="replace").decode())

@@ -159,6 +159,7 @@ class Views:
             links = [] if mixed else [("/leaderboard?mixed=1", "Compare them all the same, with a warning")]
             return _message("These runs make no leaderboard", str(error), links)
         except Exception as error:
+            # As above: one changed file must not take the list of the others along.
             return _message("The leaderboard could not be made", f"{type(error).__name__}: {error}")
 
 

@@ -127,7 +127,7 @@ def test_it_says_so_when_the_server_is_gone_and_asks_no_more(folder, open_page):
     assert "server has stopped" in page.locator("#view-live").inner_text()
     assert page.locator("h1").inner_text() == "Not finished"
     asked = len(opened.asked)
-    time.sleep(3)
+    time.sleep(3)  # it would have asked once more: it asks every two seconds
     assert len(opened.asked) == asked
 
 

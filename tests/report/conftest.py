@@ -1,9 +1,13 @@
 """Made-up runs whose truth is known: optimizers of given skill, on tasks of their own, with noise of every kind."""
 
+import shutil
+
 import numpy as np
 import pytest
 
+from promptopt.api import optimize
 from promptopt.report.rows import Measured, Row
+from promptopt.testing.toy import toy
 
 SKILLS = {
     "best_of_seeds": 0.03,
@@ -93,3 +97,19 @@ def board(simulated):
     from promptopt.report.leaderboard import leaderboard
 
     return leaderboard(simulated(), command="promptopt leaderboard runs --html board.html")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """The folder of a finished run; nobody writes there."""
+    out = tmp_path_factory.mktemp("finished") / "run"
+    task, model = toy(lambda text: 0.9 if "well" in text else 0.3)
+    optimize(task, out=out, backends={"task": model})
+    return out
+
+
+@pytest.fixture
+def folder(finished, tmp_path):
+    """A folder of runs with a copy of it, called ``one``."""
+    shutil.copytree(finished, tmp_path / "runs" / "one")
+    return tmp_path / "runs"

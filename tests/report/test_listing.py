@@ -8,25 +8,9 @@ import time
 
 import pytest
 
-from promptopt.api import optimize
 from promptopt.errors import ConfigError
 from promptopt.report.listing import Listing
 from promptopt.report.rows import ROWS
-from promptopt.testing.toy import toy
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    out = tmp_path_factory.mktemp("listing") / "run"
-    task, model = toy(lambda text: 0.9 if "well" in text else 0.3)
-    optimize(task, out=out, backends={"task": model})
-    return out
-
-
-@pytest.fixture
-def folder(run, tmp_path):
-    shutil.copytree(run, tmp_path / "runs" / "one")
-    return tmp_path / "runs"
 
 
 def states(folder):

@@ -14,28 +14,12 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
-from promptopt.api import optimize
 from promptopt.errors import ConfigError
 from promptopt.report.live import live_page
 from promptopt.report.pages import page
 from promptopt.report.view import Server
-from promptopt.testing.toy import toy
 
 HOSTILE = "<img src=x onerror=alert(1)>&\"'"
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    out = tmp_path_factory.mktemp("view") / "run"
-    task, model = toy(lambda text: 0.9 if "well" in text else 0.3)
-    optimize(task, out=out, backends={"task": model})
-    return out
-
-
-@pytest.fixture
-def folder(run, tmp_path):
-    shutil.copytree(run, tmp_path / "runs" / "one")
-    return tmp_path / "runs"
 
 
 @pytest.fixture
