@@ -110,6 +110,6 @@ def finished(tmp_path_factory):
 
 @pytest.fixture
 def folder(finished, tmp_path):
-    """A folder of runs with a copy of it, called ``one``."""
-    shutil.copytree(finished, tmp_path / "runs" / "one")
+    """A folder of runs with a copy of it, called ``one``, written just now: what is quiet for long has stopped."""
+    shutil.copytree(finished, tmp_path / "runs" / "one", copy_function=shutil.copy)
     return tmp_path / "runs"
