@@ -201,6 +201,37 @@ def house_command(rng: random.Random) -> Iterable[Row]:
         yield {"said": text, "about": about}
 
 
+def clock(rng: random.Random) -> Iterable[Row]:
+    for _ in range(6000):
+        hour, minute = rng.randrange(24), 5 * rng.randrange(12)
+        yield {"words": f"{rng.choice(spoken(hour, minute))} {part_of_day(hour)}", "time": f"{hour:02}:{minute:02}"}
+
+
+def spoken(hour: int, minute: int) -> list[str]:
+    """Ways to say a time, a multiple of five minutes, without the part of the day."""
+    this, following = (words_of((h - 1) % 12 + 1) for h in (hour, hour + 1))
+    if minute == 0:
+        return [f"{this} o'clock", f"{this} sharp"]
+    past, to = words_of(minute), words_of(60 - minute)
+    if minute == 15:
+        return [f"a quarter past {this}", f"quarter past {this}", f"{this} {past}"]
+    if minute == 30:
+        return [f"half past {this}", f"{this} {past}"]
+    if minute == 45:
+        return [f"a quarter to {following}", f"quarter to {following}", f"{this} {past.replace('-', ' ')}"]
+    if minute < 30:
+        return [f"{past} past {this}", f"{past} minutes past {this}"]
+    return [f"{to} to {following}", f"{to} minutes to {following}"]
+
+
+def part_of_day(hour: int) -> str:
+    """What people add to a time on a clock of twelve hours."""
+    for end, part in ((5, "at night"), (12, "in the morning"), (18, "in the afternoon"), (22, "in the evening")):
+        if hour < end:
+            return part
+    return "at night"
+
+
 def word_problems(rng: random.Random) -> Iterable[Row]:
     things = ["apples", "coins", "stickers", "pencils", "books", "shells", "cards", "marbles"]
     for _ in range(4000):
@@ -378,6 +409,7 @@ TASKS: dict[str, Callable[[random.Random], Iterable[Row]]] = {
         plural, past_tense, number_words, second_letter, title_case, units, antonyms, larger_animal,
         older_invention, sentiment, ticket_routing, word_problems, extract_order, find_fruit,
         two_hop, verify_claim, revise, triage, constrained, odd_one_out, house_command,
+        clock,
     )
 }  # fmt: skip
 BESIDE: dict[str, dict[str, Callable[[], list[Row]]]] = {"two_hop": {"corpus.jsonl": corpus}}
