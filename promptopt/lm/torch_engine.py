@@ -22,6 +22,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import os
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +35,7 @@ import numpy as np
 from promptopt.errors import ConfigError, ModelUnavailableError, StorageError
 from promptopt.lm.base import Token
 from promptopt.lm.converted import Converted
+from promptopt.lm.packed import pack
 from promptopt.lm.prefix_tree import PrefixTree, build, shared
 from promptopt.lm.tokens import Tokens
 
@@ -51,6 +53,8 @@ _SOME_WORDS = 4096
 _SHARE_OF_ATTENTION = 0.15
 _LOGITS_AT_ONCE = 256
 _KEPT_PREFIXES, _KEPT_TOKENS = 12, 8192
+_PACKED_AFTER = 5.0
+"""Seconds of work after which weights are packed, which takes about as long: who asks little does not wait for it."""
 _NO_LIMIT = 10**7  # what tokenizers give as their limit when they have none
 
 
@@ -165,6 +169,8 @@ class Engine:
         if self._head is not None:
             self._head.register_forward_pre_hook(self._overhear)
         self._told = False
+        self._worked = 0.0  # seconds
+        self._packed = self.device.type != "cpu"
 
     # Writing ----------------------------------------------------------------------------------------------------------
 
@@ -662,8 +668,15 @@ class Engine:
             cache.update(keys.expand(size, -1, -1, -1), values.expand(size, -1, -1, -1), number)
         return cache
 
-    def _watched(self) -> contextlib.AbstractContextManager[None]:
-        return _watched(self._torch, self.device)
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        if not self._packed and self._worked > _PACKED_AFTER:
+            self._packed = True
+            pack(self._model, self._head)
+        began = time.perf_counter()
+        with _watched(self._torch, self.device):
+            yield
+        self._worked += time.perf_counter() - began
 
 
 class Classifier:

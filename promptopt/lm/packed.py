@@ -1,0 +1,94 @@
+"""Weights of linear layers, kept in the order in which a CPU's matrix units read them.
+
+torch keeps a weight row by row, and oneDNN, which multiplies bfloat16 for it, moves it into blocks of its own at every
+call. Where few rows are multiplied, one for each reply that is being written, that costs about as much as the product.
+Here it is done once, when the model is loaded. The products are the same, bit for bit.
+
+The two operators are those of torch's own compiler and are not documented. So the whole model is tried with and without
+them: where one is missing, fails or changes a bit, all layers stay as they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+_ROWS = 512
+"""Rows of a typical product, which the order of the blocks is chosen for; it holds for any number."""
+_TRIED = (1, 20)
+"""Tokens that are read to compare: kernels differ by the number of rows."""
+
+
+def pack(model: Any, kept: Any = None) -> int:
+    """Pack the linear layers of a model, if that can be done and changes nothing.
+
+    A packed layer's ``weight`` is empty, so that there are not two copies; that of ``kept``, and of layers that share
+    it with another, such as the embedding of words, stays.
+
+    Args:
+        model: a causal language model of transformers, in evaluation mode.
+        kept: a layer whose weight somebody reads.
+
+    Returns:
+        How many layers are packed; 0: the model is as it was.
+    """
+    import torch
+
+    ops = torch.ops.mkldnn
+    try:
+        able = torch.backends.mkldnn.is_available() and ops._is_mkldnn_bf16_supported()
+        able = able and all(hasattr(ops, name) for name in ("_reorder_linear_weight", "_linear_pointwise"))
+    except (AttributeError, RuntimeError):  # a torch without them
+        able = False
+    used: dict[int, int] = {}
+    for module in model.modules():
+        for weight in module.parameters(recurse=False):
+            used[id(weight)] = used.get(id(weight), 0) + 1
+    layers = [
+        (module, module is kept or used[id(module.weight)] > 1)
+        for module in model.modules()
+        if type(module) is torch.nn.Linear
+        and module.weight.dtype == torch.bfloat16
+        and module.weight.device.type == "cpu"
+        and module.weight.numel()
+    ]
+    if not able or not layers:
+        return 0
+    undo: list[Callable[[], None]] = []
+    with torch.inference_mode():
+        try:
+            before = _read(model, torch)
+            for module, shared in layers:
+                undo.append(_packed(module, shared, torch))
+            same = all(torch.equal(one, other) for one, other in zip(before, _read(model, torch), strict=True))
+        except Exception:  # a foreign model's own way to say that it wants its weights, or a kernel's
+            same = False
+    if not same:
+        for restore in undo:
+            restore()
+        return 0
+    return len(layers)
+
+
+def _packed(module: Any, shared: bool, torch: Any) -> Callable[[], None]:
+    """Pack one layer; what undoes it."""
+    ops, weight, bias = torch.ops.mkldnn, module.weight, module.bias
+    blocks = ops._reorder_linear_weight(weight.data, _ROWS)
+    module.forward = lambda rows: ops._linear_pointwise(rows, blocks, bias, "none", [], "")
+    if not shared:
+        module.weight = torch.nn.Parameter(weight.data.new_empty((0, weight.shape[1])), requires_grad=False)
+
+    def restore() -> None:
+        del module.forward
+        if not shared:
+            module.weight = torch.nn.Parameter(blocks.to_dense(), requires_grad=False)
+
+    return restore
+
+
+def _read(model: Any, torch: Any) -> list[Any]:
+    """Logits of a few tokens, of several lengths."""
+    words = model.get_input_embeddings().weight.shape[0]
+    return [
+        model(input_ids=(torch.arange(many)[None] * 97 + 13) % words, use_cache=False).logits.clone() for many in _TRIED
+    ]

@@ -1,0 +1,134 @@
+"""Packed weights: the same bits, one copy, and a model that cannot do without its own weights keeps them."""
+
+import pytest
+
+pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+import torch  # noqa: E402
+
+from promptopt.lm.packed import pack  # noqa: E402
+from promptopt.lm.torch_engine import Draft, Engine  # noqa: E402
+
+
+def supported():
+    try:
+        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    except (AttributeError, RuntimeError):
+        return False
+
+
+needs_bf16 = pytest.mark.skipif(not supported(), reason="needs a CPU that multiplies bfloat16")
+
+
+def model_of(path, dtype=torch.bfloat16):
+    return transformers.AutoModelForCausalLM.from_pretrained(path, dtype=dtype).eval()
+
+
+def linear(model):
+    return [module for module in model.modules() if type(module) is torch.nn.Linear]
+
+
+def logits(model, rows, tokens):
+    ids = torch.arange(rows * tokens).reshape(rows, tokens) * 7 % 60
+    with torch.inference_mode():
+        return model(input_ids=ids, use_cache=False).logits
+
+
+@needs_bf16
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "mistral", "gemma3", "gpt2"])
+def test_the_same_bits_from_one_copy(tiny, kind):
+    model = model_of(tiny(kind))
+    shapes = [(1, 1), (1, 5), (2, 3), (20, 1), (7, 30), (64, 17)]
+    before = [logits(model, *shape) for shape in shapes]
+    head = model.get_output_embeddings()
+    assert pack(model, head) == len(linear(model)) > 0
+    for shape, wanted in zip(shapes, before, strict=True):
+        assert torch.equal(logits(model, *shape), wanted)
+    assert head.weight.shape[0] > 0
+    assert all(module.weight.numel() == 0 for module in linear(model) if module is not head)
+
+
+@needs_bf16
+def test_a_weight_that_others_share_stays(tiny):
+    model = model_of(tiny())
+    head, words = model.get_output_embeddings(), model.get_input_embeddings()
+    head.weight = words.weight
+    before = logits(model, 3, 4)
+    assert pack(model) == len(linear(model))
+    assert head.weight is words.weight
+    assert words.weight.numel() > 0
+    assert torch.equal(logits(model, 3, 4), before)
+
+
+@needs_bf16
+def test_a_model_that_reads_its_weights_itself_keeps_them(tiny):
+    model = model_of(tiny())
+    layer = linear(model)[2]
+    plain, kept = layer.forward, layer.weight.clone()
+    before = logits(model, 3, 4)
+    model.register_forward_pre_hook(lambda *_: print(layer.weight[0, 0]))
+    assert pack(model, model.get_output_embeddings()) == 0
+    assert torch.equal(layer.weight, kept)
+    assert layer.forward == plain
+    assert torch.equal(logits(model, 3, 4), before)
+
+
+@needs_bf16
+def test_one_whose_numbers_would_change_stays_as_it_was(tiny, monkeypatch):
+    model = model_of(tiny())
+    before = logits(model, 3, 4)
+    real = torch.ops.mkldnn._linear_pointwise
+    monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", lambda *given: real(*given) + 0.5)
+    assert pack(model) == 0
+    assert torch.equal(logits(model, 3, 4), before)
+    assert all(module.weight.numel() for module in linear(model))
+
+
+@needs_bf16
+def test_one_that_breaks_off_half_way_stays_as_it_was(tiny, monkeypatch):
+    model = model_of(tiny())
+    before = logits(model, 3, 4)
+    real, calls = torch.ops.mkldnn._reorder_linear_weight, []
+
+    def third(*given):
+        calls.append(given)
+        if len(calls) == 3:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return real(*given)
+
+    monkeypatch.setattr(torch.ops.mkldnn, "_reorder_linear_weight", third)
+    assert pack(model) == 0
+    assert len(calls) == 3
+    assert torch.equal(logits(model, 3, 4), before)
+
+
+def test_what_a_torch_lacks_is_done_without(tiny, monkeypatch):
+    model = model_of(tiny())
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False, raising=False)
+    assert pack(model) == 0
+    assert all(module.weight.numel() for module in linear(model))
+
+
+def test_exact_numbers_are_left_alone(tiny):
+    model = model_of(tiny(), torch.float32)
+    assert pack(model) == 0
+    assert all("forward" not in vars(module) for module in linear(model))
+
+
+@needs_bf16
+def test_an_engine_packs_once_it_has_worked_for_a_while(tiny, monkeypatch):
+    engine = Engine(tiny(), "cpu")
+    prompt = list(range(8, 20))
+
+    def written():
+        drafts = [Draft(6, 0.0, 0, ()) for _ in range(3)]
+        engine.write(drafts, prompt, [[20], [21, 22], [23]])
+        return [draft.written for draft in drafts]
+
+    before = written()
+    assert all(module.weight.numel() for module in linear(engine._model))
+    monkeypatch.setattr("promptopt.lm.torch_engine._PACKED_AFTER", 0.0)
+    assert written() == before
+    assert not linear(engine._model)[0].weight.numel()
+    assert written() == before
