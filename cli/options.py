@@ -51,24 +51,23 @@ def load(
     changes = dict(parse_override(text) for text in overrides or [])
     if seed is not None:
         changes["seed"] = seed
-    task = load_task(task_path(name), overrides=changes, allow_code=not no_code)
-    if optimizer is not None and optimizer != task.optimizer.name:
-        return _with_optimizer(task, optimizer, changes)
-    return task
+    path = task_path(name)
+    if optimizer is None:
+        return load_task(path, overrides=changes, allow_code=not no_code)
+    return _with_optimizer(path, optimizer, changes, not no_code)
 
 
-def _with_optimizer(task: Task, name: str, changes: Mapping[str, Any]) -> Task:
+def _with_optimizer(path: Path, name: str, changes: Mapping[str, Any], allow_code: bool) -> Task:
     """Another optimizer, with those settings that ``--set`` gives: the task's own are for its own optimizer."""
     from promptopt.errors import ConfigError
-    from promptopt.task.task import OptimizerSpec
+    from promptopt.task.load import load_task, own_optimizer
 
     if "optimizer" in changes or "optimizer.name" in changes:
         raise ConfigError(f"Expected one optimizer, got --optimizer {name} and another one by --set. Leave out one.")
-    given = {key.split(".")[1] for key in changes if key.startswith("optimizer.")}
-    own = task.optimizer
-    settings = {key: value for key, value in own.settings.items() if key in given}
-    places = {key: place for key, place in own.places.items() if key in given}
-    return replace(task, optimizer=OptimizerSpec(name, settings, "--optimizer", places))
+    if own_optimizer(path) == name:
+        return load_task(path, overrides=changes, allow_code=allow_code)
+    task = load_task(path, overrides={"optimizer": {"name": name}, **changes}, allow_code=allow_code)
+    return replace(task, optimizer=replace(task.optimizer, place="--optimizer"))
 
 
 def candidate(path: Path | None, task: Task) -> Candidate | None:

@@ -110,6 +110,17 @@ def validate(
     return Checked(draft.name, task, notes)
 
 
+def own_optimizer(path: str | Path) -> str:
+    """The optimizer that a task file names; "": none, or what is no name, which loading it tells of.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    node = yamlio.read(Path(path)).at(("optimizer",))
+    named = node.at(("name",)) if node is not None and isinstance(node.value, dict) else node
+    return named.value if named is not None and isinstance(named.value, str) else ""
+
+
 def parse_override(text: str) -> tuple[str, Any]:
     """``a.b=c`` as (dotted path, value); the value is read as YAML.
 

@@ -141,6 +141,21 @@ def test_settings_go_with_the_optimizer_that_is_named(promptopt, folder):
     assert "one optimizer" in err
 
 
+@pytest.mark.parametrize("own", ["", "optimizer: best_of_seeds\n", "optimizer: {name: ape, proposals: 3}\n"])
+def test_settings_of_an_optimizer_that_the_task_does_not_name(promptopt, folder, own):
+    lines = (folder / "task.yaml").read_text().splitlines(keepends=True)
+    (folder / "task.yaml").write_text("".join(line for line in lines if not line.startswith("optimizer")) + own)
+    settings = ["--set", "optimizer.steps=1", "--set", "optimizer.per_step=2"]
+    code, _, err = promptopt("optimize", "task.yaml", "--optimizer", "opro", *settings, "--out", "run", "--quiet")
+    assert code in (0, 3), err
+    ran = json.loads((folder / "run" / "run.json").read_text())["optimizer"]
+    assert (ran["name"], ran["steps"], ran["per_step"]) == ("opro", 1, 2)
+    assert "proposals" not in ran
+    code, _, err = promptopt("plan", "task.yaml", "--optimizer", "opro", "--set", "optimizer.stepz=1")
+    assert code == 2
+    assert "stepz" in err
+
+
 def test_a_run_from_a_start_has_a_folder_of_its_own(promptopt, folder):
     promptopt("optimize", "task.yaml", "--quiet")
     first = next((folder / "runs").iterdir())
