@@ -204,6 +204,16 @@ class Level:
     left_out: tuple[Excluded, ...]
     notes: tuple[str, ...]
 
+    @property
+    def priced(self) -> bool:
+        """Whether anything cost money; of local models a column of it says nothing."""
+        return any(line.usd for line in self.lines if not line.is_default)
+
+    @property
+    def timed(self) -> bool:
+        """Whether seconds are known; a sweep keeps none, so that its records are the same wherever it ran."""
+        return any(line.seconds for line in self.lines if not line.is_default)
+
 
 @dataclass(frozen=True, slots=True)
 class RunLine:

@@ -36,7 +36,6 @@ def _lines(board: Board) -> Iterator[str]:
 
 
 def _level(level: Level) -> Iterator[str]:
-    tasks = len(level.tasks)
     yield ""
     yield f"## At {_cell(level.budget)}"
     yield ""
@@ -45,22 +44,7 @@ def _level(level: Level) -> Iterator[str]:
         yield ""
         yield _cell(note)
     yield ""
-    head = ("rank", "optimizer", "ties", "score", "gain, points", "better / unclear / worse", "calls", "tokens", "USD")
-    rows = (
-        (
-            line.rank,
-            _cell(line.name),
-            line.letters,
-            words.interval_percent(line.score),
-            "–" if line.is_default else words.interval_points(line.gain),
-            words.against_default(line, tasks),
-            *((count(line.calls), count(line.tokens), usd(line.usd)) if not line.is_default else ("–",) * 3),
-            "–" if line.is_default else duration(line.seconds),
-            "–" if line.is_default else percent(line.failures),
-        )
-        for line in level.lines
-    )
-    yield from _table((*head, "time", "failures"), rows, "lllrrlrrrrr")
+    yield from _ranking(level)
     for excluded in level.left_out:
         yield ""
         yield f"{_cell(excluded.source)}: {_cell(excluded.why)}."
@@ -69,31 +53,54 @@ def _level(level: Level) -> Iterator[str]:
     yield ""
     yield "Search scores flatter; the median counts runs that did not come so far as dearest."
     yield ""
-    rows_ = (
-        (
-            _cell(reach.name),
-            f"{reach.reached} of {reach.runs}",
-            *(("not in most runs", "–", "–") if reach.calls is None else _costs(reach.calls, reach.tokens, reach.usd)),
-        )
-        for reach in level.reach
-    )
-    yield from _table(("optimizer", "runs that did", "calls", "tokens", "USD"), rows_, "llrrr")
+    yield from _reached(level)
     yield ""
     yield "### By task"
     yield ""
     yield "▲ better, ▼ worse than the default program beyond the noise of seeds. Examples: the fewest of a seed."
     yield ""
+    yield from _by_task(level)
+
+
+def _ranking(level: Level) -> Iterator[str]:
+    tasks = len(level.tasks)
+    more = [name for name, shown in (("USD", level.priced), ("time", level.timed)) if shown]
+    head = ["rank", "optimizer", "ties", "score", "gain, points", "better / unclear / worse", "calls", "tokens", *more]
+    rows = []
+    for line in level.lines:
+        told = [line.rank, _cell(line.name), line.letters, words.interval_percent(line.score)]
+        if line.is_default:
+            rows.append([*told, "–", words.against_default(line, tasks), *["–"] * (3 + len(more))])
+            continue
+        spent = {"USD": usd(line.usd), "time": duration(line.seconds)}
+        told += [words.interval_points(line.gain), words.against_default(line, tasks)]
+        told += [count(line.calls), count(line.tokens), *(spent[name] for name in more), percent(line.failures)]
+        rows.append(told)
+    yield from _table([*head, "failures"], rows, "lllrrlrrrrr")
+
+
+def _reached(level: Level) -> Iterator[str]:
+    rows = []
+    for reach in level.reach:
+        spent = ["not in most runs", "–", "–"]
+        if reach.calls is not None:
+            spent = [count(reach.calls), count(reach.tokens), usd(reach.usd)]
+        rows.append([_cell(reach.name), f"{reach.reached} of {reach.runs}", *spent[: 2 + level.priced]])
+    yield from _table(["optimizer", "runs that did", "calls", "tokens", *["USD"] * level.priced], rows, "llrrr")
+
+
+def _by_task(level: Level) -> Iterator[str]:
+    """Optimizers down and tasks across: there are more of those than of these, and pages are narrow."""
+    rows = [
+        ["examples", *(count(task.examples) for task in level.matrix)],
+        ["default program", *(percent(task.default) for task in level.matrix)],
+    ]
     names = [line.name for line in level.lines if not line.is_default]
-    by_task = (
-        (
-            _cell(task.task),
-            count(task.examples),
-            percent(task.default),
-            *(percent(score) + _MARKS[mark] for score, mark in zip(task.scores, task.beyond, strict=True)),
-        )
-        for task in level.matrix
-    )
-    yield from _table(("task", "examples", "default", *map(_cell, names)), by_task, "l" + "r" * (2 + len(names)))
+    for place, name in enumerate(names):
+        scores = [percent(task.scores[place]) + _MARKS[task.beyond[place]] for task in level.matrix]
+        rows.append([_cell(name), *scores])
+    head = ["optimizer", *(_cell(task.task) for task in level.matrix)]
+    yield from _table(head, rows, "l" + "r" * len(level.matrix))
 
 
 def _rest(board: Board) -> Iterator[str]:
@@ -121,13 +128,9 @@ def _rest(board: Board) -> Iterator[str]:
         yield f"- **{name}.** {text}"
 
 
-def _costs(calls: float, tokens: float | None, dollars: float | None) -> tuple[str, str, str]:
-    return count(calls), count(tokens), usd(dollars)
-
-
-def _table(head: Sequence[str], rows: Iterator[tuple[str, ...]], sides: str) -> Iterator[str]:
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], sides: str) -> Iterator[str]:
     yield f"| {' | '.join(head)} |"
-    yield f"|{'|'.join('--:' if side == 'r' else '---' for side in sides)}|"
+    yield f"|{'|'.join('--:' if side == 'r' else '---' for side in sides[: len(head)])}|"
     for row in rows:
         yield f"| {' | '.join(row)} |"
 

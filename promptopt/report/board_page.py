@@ -54,9 +54,7 @@ class _Level:
         self.too_many = len(groups) > _GROUPS
         self.no_letters = not groups
         self.searchers = [line for line in level.lines if not line.is_default]
-        # A column of zeros says nothing: local models have no price, and a sweep keeps no times.
-        self.priced = any(line.usd for line in self.searchers)
-        self.timed = any(line.seconds for line in self.searchers)
+        self.priced, self.timed = level.priced, level.timed
         self.most_gain = max((abs(s - t.default) for t in level.matrix for s in t.scores), default=0.0) or 1.0
         self.most_reach = max((reach.calls or 0.0 for reach in level.reach), default=0.0) or 1.0
         self.panels = [_Panels(curves, f"{self.id}-{curves.what.lower()}") for curves in level.curves]

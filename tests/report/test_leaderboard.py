@@ -268,7 +268,7 @@ def test_programs_are_compared_on_the_examples_that_all_have_a_score_on(rows):
     }
     assert made.levels[0].matrix[0].examples == 2
     assert "has no score on some examples" in " ".join(made.levels[0].notes)
-    assert "| task\\_0 | 2 |" in markdown(made)
+    assert "| optimizer | task\\_0 |\n|---|--:|\n| examples | 2 |\n" in markdown(made)
     assert '<td class="number">2</td>' in board_page(made).partition("<tfoot>")[2]
 
 
@@ -536,6 +536,18 @@ def test_markdown_has_the_ranking_by_budget(board):
     assert told.startswith("# mipro leads; ")
     assert told.count("| rank | optimizer |") == 2
     assert "best\\_of\\_seeds" in told
+    heads = [line for line in told.splitlines() if line.startswith("| rank")]
+    assert all(head.endswith("| tokens | USD | time | failures |") for head in heads)
+
+
+def test_markdown_shows_no_column_of_zeros(rows):
+    free = [{role: (*usage[:4], 0.0) for role, usage in row.charged.items()} for row in rows]
+    made = leaderboard([replace(row, seconds=0.0, charged=each) for row, each in zip(rows, free, strict=True)])
+    told = markdown(made)
+    assert "| calls | tokens | failures |" in told
+    assert "| USD" not in told
+    tables = {len(re.findall(r"(?<!\\)\|", line)) for line in told.splitlines() if line.startswith("|")}
+    assert tables == {10, 5, len(made.levels[0].matrix) + 2}
 
 
 def test_the_document_holds_every_number(board):
