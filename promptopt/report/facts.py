@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from promptopt.report.rows import metric_words
 from promptopt.report.sides import Side
 
 _SHARES = (0.25, 0.5, 0.75, 1.0)
@@ -46,7 +47,7 @@ def _of_run(side: Side) -> Iterator[tuple[str, Any]]:
     for role, model in about.get("models", {}).items():
         for name, value in model.items():
             yield f"models.{role}.{name}", value
-    yield "metric", about.get("metric")
+    yield "metric", metric_words(about.get("metric"))
     for name, value in about.get("splits", {}).items():
         yield f"examples.{name}", value
     for name, value in about.get("machine", {}).items():

@@ -211,6 +211,24 @@ def label(about: Mapping[str, Any]) -> str:
     return str(about.get("label") or about["optimizer"]["name"])
 
 
+def metric_words(metric: object) -> str:
+    """A metric as ``run.json`` has it, in words: its name, with the settings that are on or say something.
+
+    Example:
+        >>> metric_words({"name": "exact_match", "ignore_case": True, "ignore_articles": False, "field": "answer"})
+        'exact_match (ignore_case, field=answer)'
+    """
+    if not isinstance(metric, Mapping):
+        return str(metric or "")
+    told = [
+        key if value is True else f"{key}={value if isinstance(value, str) else jsonio.canonical(value).decode()}"
+        for key, value in metric.items()
+        if key != "name" and value is not None and value is not False and value != ""
+    ]
+    name = str(metric.get("name", ""))
+    return f"{name} ({', '.join(told)})" if told else name
+
+
 def _row(
     about: Mapping[str, Any],
     result: Mapping[str, Any] | None,
@@ -232,7 +250,7 @@ def _row(
         optimizer=label(about),
         budget=dict(about["limits"]),
         models={role: str(model["id"]) for role, model in about.get("models", {}).items()},
-        metric=str(about.get("metric", "")),
+        metric=metric_words(about.get("metric")),
         splits=dict(about.get("splits", {})),
         default=default,
         recommended=recommended,

@@ -11,6 +11,7 @@ from promptopt import jsonio
 from promptopt.errors import StorageError
 from promptopt.report.detail import Detail, leaders, read_detail
 from promptopt.report.pages import page, percent, points
+from promptopt.report.rows import metric_words
 from promptopt.report.tried import Branch, Tried, tree
 from promptopt.search.run import replace_file
 
@@ -85,7 +86,7 @@ def render(detail: Detail) -> str:
         fields=_fields,
         first_line=_first_line,
         settings={key: _told(value) for key, value in detail.about["optimizer"].items() if key != "name"},
-        metric=_told(detail.about.get("metric", "")),
+        metric=metric_words(detail.about.get("metric")),
         models={role: str(model.get("id", "")) for role, model in detail.about.get("models", {}).items()},
         covered=_covered(detail),
         total=_total(detail),

@@ -70,6 +70,21 @@ def test_scores_are_of_test_alone_of_confirm_or_there_is_no_row(run):
     assert isinstance(row_of(run("c", test=None, confirm=None)), Excluded)
 
 
+@pytest.mark.parametrize(
+    ("metric", "words"),
+    [
+        ({"name": "exact_match", "ignore_case": True, "field": None}, "exact_match (ignore_case)"),
+        ({"name": "polite"}, "polite"),
+        (
+            {"name": "constraints", "rules": ["a", {"most": 3}], "weight": 0.5},
+            'constraints (rules=["a",{"most":3}], weight=0.5)',
+        ),
+    ],
+)
+def test_a_metric_is_told_in_words(run, metric, words):
+    assert row_of(run(about={"metric": metric})).metric == words
+
+
 def test_another_start_is_another_problem(run):
     assert row_of(run(about={"start": "abc"})).problem != row_of(run("b")).problem
 
