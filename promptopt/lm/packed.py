@@ -2,7 +2,10 @@
 
 torch keeps a weight row by row, and oneDNN, which multiplies bfloat16 for it, moves it into blocks of its own at every
 call. Where few rows are multiplied, one for each reply that is being written, that costs about as much as the product.
-Here it is done once, when the model is loaded. The products are the same, bit for bit.
+Here it is done once. The products are the same, bit for bit.
+
+Layers with fewer outputs than inputs stay as they are: packing gains nothing there, and for a single row torch takes
+another kernel, which rounds one number in ten thousand the other way.
 
 The two operators are those of torch's own compiler and are not documented. So the whole model is tried with and without
 them: where one is missing, fails or changes a bit, all layers stay as they were.
@@ -50,6 +53,7 @@ def pack(model: Any, kept: Any = None) -> int:
         if type(module) is torch.nn.Linear
         and module.weight.dtype == torch.bfloat16
         and module.weight.device.type == "cpu"
+        and module.in_features <= module.out_features
         and module.weight.numel()
     ]
     if not able or not layers:

@@ -26,7 +26,12 @@ def model_of(path, dtype=torch.bfloat16):
 
 
 def linear(model):
-    return [module for module in model.modules() if type(module) is torch.nn.Linear]
+    """Layers that are packed: those that do not narrow."""
+    return [
+        module
+        for module in model.modules()
+        if type(module) is torch.nn.Linear and module.in_features <= module.out_features
+    ]
 
 
 def logits(model, rows, tokens):
@@ -47,6 +52,8 @@ def test_the_same_bits_from_one_copy(tiny, kind):
         assert torch.equal(logits(model, *shape), wanted)
     assert head.weight.shape[0] > 0
     assert all(module.weight.numel() == 0 for module in linear(model) if module is not head)
+    others = [each for each in model.modules() if type(each) is torch.nn.Linear and each not in linear(model)]
+    assert all(each.weight.numel() and "forward" not in vars(each) for each in others)
 
 
 @needs_bf16
