@@ -6,9 +6,8 @@ import json
 import math
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -46,28 +45,20 @@ def load(
     optimizer: str | None = None,
 ) -> Task:
     """The task, with overrides."""
+    from promptopt.errors import ConfigError
     from promptopt.task.load import load_task, parse_override
 
     changes = dict(parse_override(text) for text in overrides or [])
     if seed is not None:
         changes["seed"] = seed
-    path = task_path(name)
-    if optimizer is None:
-        return load_task(path, overrides=changes, allow_code=not no_code)
-    return _with_optimizer(path, optimizer, changes, not no_code)
-
-
-def _with_optimizer(path: Path, name: str, changes: Mapping[str, Any], allow_code: bool) -> Task:
-    """Another optimizer, with those settings that ``--set`` gives: the task's own are for its own optimizer."""
-    from promptopt.errors import ConfigError
-    from promptopt.task.load import load_task, own_optimizer
-
-    if "optimizer" in changes or "optimizer.name" in changes:
-        raise ConfigError(f"Expected one optimizer, got --optimizer {name} and another one by --set. Leave out one.")
-    if own_optimizer(path) == name:
-        return load_task(path, overrides=changes, allow_code=allow_code)
-    task = load_task(path, overrides={"optimizer": {"name": name}, **changes}, allow_code=allow_code)
-    return replace(task, optimizer=replace(task.optimizer, place="--optimizer"))
+    if optimizer is not None:
+        if not optimizer.strip():
+            raise ConfigError("Expected the name of an optimizer, got nothing.", "--optimizer")
+        if "optimizer" in changes or "optimizer.name" in changes:
+            raise ConfigError(
+                f"Expected one optimizer, got --optimizer {optimizer} and another one by --set. Leave out one."
+            )
+    return load_task(task_path(name), overrides=changes, optimizer=optimizer, allow_code=not no_code)
 
 
 def candidate(path: Path | None, task: Task) -> Candidate | None:

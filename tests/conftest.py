@@ -30,6 +30,33 @@ settings.register_profile("promptopt", deadline=None, derandomize=True)
 settings.load_profile("promptopt")
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--skips",
+        metavar="FILE",
+        help="add what was skipped to FILE, a line each: where what it lacked is there, pytest @FILE runs that alone",
+    )
+
+
+def pytest_configure(config):
+    if config.option.skips:
+        config.pluginmanager.register(Skips(config.option.skips))
+
+
+class Skips:
+    """Names of skipped tests and files in a file. All test processes add to it, so a name can be there twice."""
+
+    def __init__(self, path):
+        self._path = os.path.abspath(path)
+
+    def pytest_runtest_logreport(self, report):
+        if report.skipped and not hasattr(report, "wasxfail"):
+            with open(self._path, "a", encoding="utf-8") as file:
+                file.write(f"{report.nodeid}\n")
+
+    pytest_collectreport = pytest_runtest_logreport  # a whole file, by importorskip at its top
+
+
 def pytest_unconfigure():
     """The cache folder goes as it came."""
     shutil.rmtree(_tmp, ignore_errors=True)

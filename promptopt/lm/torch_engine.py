@@ -670,11 +670,11 @@ class Engine:
 
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:
-        if not self._packed and self._worked > _PACKED_AFTER:
-            self._packed = True
-            pack(self._model, self._head)
-        began = time.perf_counter()
         with _watched(self._torch, self.device):
+            if not self._packed and self._worked > _PACKED_AFTER:
+                self._packed = True
+                pack(self._model, self._head)
+            began = time.perf_counter()
             yield
         self._worked += time.perf_counter() - began
 

@@ -47,7 +47,7 @@ def _of_run(side: Side) -> Iterator[tuple[str, Any]]:
     for role, model in about.get("models", {}).items():
         for name, value in model.items():
             yield f"models.{role}.{name}", value
-    yield "metric", metric_words(about.get("metric"))
+    yield "metric", metric_words(about.get("metric")) or None
     for name, value in about.get("splits", {}).items():
         yield f"examples.{name}", value
     for name, value in about.get("machine", {}).items():

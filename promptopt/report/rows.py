@@ -217,16 +217,29 @@ def metric_words(metric: object) -> str:
     Example:
         >>> metric_words({"name": "exact_match", "ignore_case": True, "ignore_articles": False, "field": "answer"})
         'exact_match (ignore_case, field=answer)'
+        >>> metric_words({"name": "length_controlled", "metric": {"name": "judge", "scale": [1, 5]}, "at_most": 80})
+        'length_controlled (metric=judge (scale=[1,5]), at_most=80)'
     """
     if not isinstance(metric, Mapping):
         return str(metric or "")
     told = [
-        key if value is True else f"{key}={value if isinstance(value, str) else jsonio.canonical(value).decode()}"
+        key if value is True else f"{key}={_setting(value)}"
         for key, value in metric.items()
         if key != "name" and value is not None and value is not False and value != ""
     ]
     name = str(metric.get("name", ""))
     return f"{name} ({', '.join(told)})" if told else name
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, Mapping) and "name" in value:
+        return metric_words(value)  # a metric that another one is made of
+    return plain_text(value)
+
+
+def plain_text(value: Any) -> str:
+    """A text as it is, anything else as JSON."""
+    return value if isinstance(value, str) else jsonio.canonical(value).decode()
 
 
 def _row(

@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from promptopt import jsonio
 from promptopt.errors import StorageError
 from promptopt.report.detail import Detail, leaders, read_detail
 from promptopt.report.pages import page, percent, points
-from promptopt.report.rows import metric_words
+from promptopt.report.rows import metric_words, plain_text
 from promptopt.report.tried import Branch, Tried, tree
 from promptopt.search.run import replace_file
 
@@ -85,7 +84,7 @@ def render(detail: Detail) -> str:
         exemplars=_EXEMPLARS,
         fields=_fields,
         first_line=_first_line,
-        settings={key: _told(value) for key, value in detail.about["optimizer"].items() if key != "name"},
+        settings={key: plain_text(value) for key, value in detail.about["optimizer"].items() if key != "name"},
         metric=metric_words(detail.about.get("metric")),
         models={role: str(model.get("id", "")) for role, model in detail.about.get("models", {}).items()},
         covered=_covered(detail),
@@ -254,14 +253,10 @@ def _flat(branches: Sequence[Branch]) -> list[tuple[str, Branch | None, int]]:
 def _fields(value: Any) -> str:
     """Fields by name as text; of one field, what it holds."""
     if not isinstance(value, Mapping):
-        return _told(value)
+        return plain_text(value)
     if len(value) == 1:
-        return _told(next(iter(value.values())))
-    return "\n".join(f"{name}: {_told(said)}" for name, said in value.items())
-
-
-def _told(value: Any) -> str:
-    return value if isinstance(value, str) else jsonio.canonical(value).decode()
+        return plain_text(next(iter(value.values())))
+    return "\n".join(f"{name}: {plain_text(said)}" for name, said in value.items())
 
 
 def _first_line(candidate: Tried, most: int = 110) -> str:

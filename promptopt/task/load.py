@@ -71,6 +71,7 @@ def load_task(
     path: str | Path,
     *,
     overrides: Mapping[str, Any] | None = None,
+    optimizer: str | None = None,
     allow_code: bool = True,
     environment: Mapping[str, str] | None = None,
 ) -> Task:
@@ -79,6 +80,8 @@ def load_task(
     Args:
         path: the file. Paths in it are relative to it.
         overrides: dotted path → value, e.g. ``{"optimizer.steps": 3}``; read as if they stood in the file.
+        optimizer: in place of the file's, with the settings in ``overrides`` alone; the file's are kept where it names
+            the same one.
         allow_code: False refuses ``path.py:Name``.
         environment: where ``${NAME}`` is looked up; default: the process's own.
 
@@ -87,7 +90,7 @@ def load_task(
     """
     boundary = _Boundary(environment)
     with boundary:
-        task, _ = _finish(_draft(Path(path), overrides or {}, allow_code, boundary))
+        task, _ = _finish(_draft(Path(path), overrides or {}, allow_code, boundary, optimizer))
     return task
 
 
@@ -108,17 +111,6 @@ def validate(
             return Checked(draft.name, None, notes)
         task, notes = _finish(draft)
     return Checked(draft.name, task, notes)
-
-
-def own_optimizer(path: str | Path) -> str:
-    """The optimizer that a task file names; "": none, or what is no name, which loading it tells of.
-
-    Raises:
-        ConfigError: it cannot be read.
-    """
-    node = yamlio.read(Path(path)).at(("optimizer",))
-    named = node.at(("name",)) if node is not None and isinstance(node.value, dict) else node
-    return named.value if named is not None and isinstance(named.value, str) else ""
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -202,9 +194,14 @@ class _Boundary:
         return text
 
 
-def _draft(path: Path, overrides: Mapping[str, Any], allow_code: bool, boundary: _Boundary) -> _Draft:
+def _draft(
+    path: Path, overrides: Mapping[str, Any], allow_code: bool, boundary: _Boundary, optimizer: str | None = None
+) -> _Draft:
     problems = Problems()
-    node = _overridden(yamlio.read(path), overrides)
+    node = yamlio.read(path)
+    if optimizer is not None:
+        node = _with_optimizer(node, optimizer, boundary.environment)
+    node = _overridden(node, overrides)
     node = _without_literal_keys(node, problems, boundary)
     data = _expanded(node, boundary.environment, problems)
     checked = schema.check(data, node)
@@ -301,6 +298,14 @@ def _overridden(node: Node, overrides: Mapping[str, Any]) -> Node:
         keys = _split(str(path), place)
         node = yamlio.put(node, keys, yamlio.from_python(value, place), schema.SHORTHANDS)
     return node
+
+
+def _with_optimizer(node: Node, name: str, environment: Mapping[str, str]) -> Node:
+    own = node.at(("optimizer",))
+    named = own.at(("name",)) if own is not None and isinstance(own.value, dict) else own
+    if named is not None and isinstance(named.value, str) and yamlio.expand(named, environment) == name:
+        return node
+    return yamlio.put(node, ("optimizer",), yamlio.from_python({"name": name}, "--optimizer"), schema.SHORTHANDS)
 
 
 def _without_literal_keys(node: Node, problems: Problems, boundary: _Boundary) -> Node:

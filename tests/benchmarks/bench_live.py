@@ -9,7 +9,7 @@
                   are wrong.
 ``instructions``  instinct (soft prompts of the proposer), opro and ape, without exemplars.
 ``words``         tpo, protegi, directional, reflective, abo, textgrad, opro and the mixture of operators, without
-                  exemplars; and what share of the replies asked for came to be tried.
+                  exemplars; and what share of the proposals came to be tried.
 
 Each has the same examples, the same models and the same budget of calls, the proposer's among them; each is confirmed
 and judged by the engine in the same way; ``winner`` is what it found best, recommended or not. An arm that is in
@@ -50,7 +50,7 @@ from promptopt.task.dataset import DemoSplit
 from promptopt.task.load import load_task
 
 # Report tasks (tasks/README.md) with one predictor and short answers: nothing was tuned on them.
-TASKS = ["larger_animal", "older_invention", "sentiment", "ticket_routing", "find_fruit", "extract_order"]
+TASKS = ["larger_animal", "older_invention", "sentiment", "ticket_routing", "clock", "extract_order"]
 DEMOS, SEARCH, CONFIRM, TEST = 60, 40, 40, 100
 
 
@@ -219,10 +219,10 @@ def key_of(options, task, wrong, arm, seed):
 
 
 def wasted(folder, result):
-    """Share of the proposals asked for that were never tried; None where nothing was asked for."""
+    """Share of the proposals made that were never tried; None where none were made."""
     notes = [note for note in read_notes(Path(folder)) if note["kind"] == "proposals"]
     if notes:
-        made, kept = sum(note["proposed"] + note["unusable"] for note in notes), sum(note["kept"] for note in notes)
+        made, kept = sum(note["proposed"] for note in notes), sum(note["kept"] for note in notes)
     else:
         kept = result.candidates
         made = kept + sum(result.dropped.values())

@@ -34,13 +34,15 @@ def requests(what, round_):
 
 def main(model, rounds):
     """Prints a table; {what: ratio of seconds, plain to packed}."""
-    plain, packed = (HFBackend(ModelSpec(model)) for _ in range(2))
+    plain, packed = (HFBackend(ModelSpec(model, device="cpu")) for _ in range(2))
     for backend in (plain, packed):
         backend.prepare()
         backend._engine._packed = True  # nothing is packed on the way
         backend.generate(requests("one long reply", 0))
     began = time.perf_counter()
     layers = pack(packed._engine._model, packed._engine._head)
+    if not layers:
+        raise SystemExit("Nothing to compare: this CPU or torch packs no bfloat16, or the model would change.")
     print(f"{model}: {layers} layers packed in {time.perf_counter() - began:.1f} s")
     found = {}
     for what in ("exemplars, short replies", "long replies", "one long reply"):

@@ -156,6 +156,14 @@ def test_settings_of_an_optimizer_that_the_task_does_not_name(promptopt, folder,
     assert "stepz" in err
 
 
+@pytest.mark.parametrize("name", ["", " "])
+def test_an_optimizer_without_a_name_is_refused(promptopt, folder, name):
+    code, _, err = promptopt("optimize", "task.yaml", "--optimizer", name)
+    assert code == 2
+    assert "--optimizer: Expected the name of an optimizer" in err
+    assert not (folder / "runs").exists()
+
+
 def test_a_run_from_a_start_has_a_folder_of_its_own(promptopt, folder):
     promptopt("optimize", "task.yaml", "--quiet")
     first = next((folder / "runs").iterdir())

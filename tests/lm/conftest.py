@@ -24,6 +24,7 @@ KINDS = {
         {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128, "n_inner": 64},
     ),
     "mpt": ("MptConfig", "MptForCausalLM", {"d_model": 32, "n_heads": 4, "n_layers": 2, "max_seq_len": 128}),
+    "phi": ("PhiConfig", "PhiForCausalLM", {}),
 }
 
 

@@ -82,6 +82,53 @@ def test_a_model_that_reads_its_weights_itself_keeps_them(tiny):
 
 
 @needs_bf16
+def test_a_last_layer_with_a_bias_stays(tiny):
+    model = model_of(tiny("phi"))
+    head = model.get_output_embeddings()
+    assert head.bias is not None
+    ids = torch.arange(30).reshape(5, 6)
+
+    def last():
+        with torch.inference_mode():
+            return model(input_ids=ids, use_cache=False, logits_to_keep=1).logits
+
+    before = last()
+    assert pack(model, head) == len(linear(model)) - 1
+    assert "forward" not in vars(head)
+    assert torch.equal(last(), before)
+
+
+@needs_bf16
+def test_where_there_is_no_memory_to_unpack_a_layer_it_stays_packed_and_works(tiny, monkeypatch):
+    model = model_of(tiny())
+    before = logits(model, 3, 4)
+    real, packed = torch.ops.mkldnn._reorder_linear_weight, []
+
+    class Blocks:
+        """Packed weights that cannot be unpacked; the fifth cannot even be packed."""
+
+        def __init__(self, values):
+            self.values = values
+
+        def to_dense(self):
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    def full(weight, rows):
+        if len(packed) == 4:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        packed.append(Blocks(real(weight, rows)))
+        return packed[-1]
+
+    multiply = torch.ops.mkldnn._linear_pointwise
+    monkeypatch.setattr(torch.ops.mkldnn, "_reorder_linear_weight", full)
+    monkeypatch.setattr(
+        torch.ops.mkldnn, "_linear_pointwise", lambda rows, blocks, *more: multiply(rows, blocks.values, *more)
+    )
+    assert pack(model) == 4
+    assert torch.equal(logits(model, 3, 4), before)
+
+
+@needs_bf16
 def test_one_whose_numbers_would_change_stays_as_it_was(tiny, monkeypatch):
     model = model_of(tiny())
     before = logits(model, 3, 4)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,6 +51,7 @@ def load(folder: Path) -> Load:
             assert old in text, old
             text = text.replace(old, new)
         (folder / "task.yaml").write_text(text, encoding="utf-8")
-        return load_task(folder / "task.yaml", environment=ENVIRONMENT, **arguments)  # type: ignore[arg-type]
+        given: dict[str, Any] = {"environment": ENVIRONMENT, **arguments}
+        return load_task(folder / "task.yaml", **given)
 
     return loaded

@@ -585,3 +585,25 @@ def test_an_installed_copys_tasks_find_their_programs_in_the_package_beside_them
     assert load_code("../programs/echo.py:THING", tasks).thing == 1
     with pytest.raises(ConfigError, match="nothing there"):
         load_code("../programs/echo.py:THING", tmp_path / "elsewhere")
+
+
+def test_another_optimizer_has_its_own_settings_and_the_same_keeps_those_of_the_file(load) -> None:
+    other = load(optimizer="ape").optimizer
+    assert (other.name, other.settings) == ("ape", {})
+    set_ = load(optimizer="ape", overrides={"optimizer.proposals": 3}).optimizer
+    assert (set_.name, set_.settings, set_.places) == (
+        "ape",
+        {"proposals": 3},
+        {"proposals": "--set optimizer.proposals"},
+    )
+    assert load(optimizer="opro").optimizer.settings == {"steps": 10}
+    named = ("name: opro", 'name: "${WHICH}"')
+    assert load(named, optimizer="opro", environment={"SECRET": SECRET, "WHICH": "opro"}).optimizer.settings == {
+        "steps": 10
+    }
+    assert load(named, optimizer="opro", environment={"SECRET": SECRET, "WHICH": "ape"}).optimizer.settings == {}
+
+
+def test_another_optimizer_shows_no_secret_of_a_file_that_cannot_be_read(load) -> None:
+    error = refused(load, ("seed: 0", f"{SECRET}: 1\n{SECRET}: 2"), optimizer="ape")
+    assert "twice" in str(error)
