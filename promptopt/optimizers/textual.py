@@ -174,7 +174,7 @@ class TextualSearch:
 
     def tell(self, trials: Sequence[Trial]) -> None:
         """What came of the round."""
-        path, name = self._turn
+        name = self._turn[1]
         best = self.book.best()
         self.book.tell(trials)
         for trial in trials:
@@ -182,7 +182,9 @@ class TextualSearch:
             if name and candidate in self.book.tried:
                 parent = self._parents.get(candidate, self.context.default)
                 gain, error = self.book.gain(candidate, parent)
-                self._headroom.tell(path, gain, error**2 if error < 1 else 1.0)
+                for path in self._paths:  # a merge may change others than the round was meant for
+                    if candidate[path] != parent[path]:
+                        self._headroom.tell(path, gain, error**2 if error < 1 else 1.0)
                 above, error = self.book.gain(candidate, best)
                 paid = sum(usage.tokens for usage in trial.usage.values())
                 self._shares.tell(name, above, error**2 if error < 1 else 1.0, self._each + paid)
@@ -216,7 +218,7 @@ class TextualSearch:
             }
         )
         if not made:  # its tokens brought nothing
-            self._shares.tell(name, 0.0, 0.0, float(spent))
+            self._shares.idle(name, float(spent))
             self._headroom.tell(path, 0.0, 0.0)
         return made
 

@@ -33,9 +33,10 @@ class Shares:
         self._names = tuple(names)
         self._tokens = dict.fromkeys(names, 0.0)
         self._count = dict.fromkeys(names, 0)
+        self._idle = dict.fromkeys(names, 0)
 
     def tell(self, name: str, gain: float, variance: float, tokens: float) -> None:
-        """What came of a proposal, or of a round without one.
+        """What came of a proposal.
 
         Args:
             name: of the operator.
@@ -46,6 +47,11 @@ class Shares:
         self._gains.tell(name, gain, variance)
         self._tokens[name] += tokens
         self._count[name] += 1
+
+    def idle(self, name: str, tokens: float) -> None:
+        """A round without a proposal, whatever it cost; whoever has many has little to say."""
+        self.tell(name, 0.0, 0.0, tokens)
+        self._idle[name] += 1
 
     def choose(self, rng: np.random.Generator) -> str:
         """The operator to use next."""
@@ -60,6 +66,12 @@ class Shares:
         return {name: 1000 * gain / self._cost(name) for name, gain in self._gains.expected().items()}
 
     def _cost(self, name: str) -> float:
-        """Tokens of a proposal: the mean over its own and one that is as dear as all are on average."""
-        every = sum(self._tokens.values()) / max(1, sum(self._count.values()))
-        return max(1.0, (self._tokens[name] + every) / (self._count[name] + 1))
+        """Tokens of a proposal: the mean over its own and one that is as dear as all are on average.
+
+        Rounds without one have their tokens in it, but are no proposals: else who has nothing to say were the best buy.
+        """
+        made, every = self._made(name), sum(self._tokens.values()) / max(1, sum(map(self._made, self._names)))
+        return max(1.0, (self._tokens[name] + every * (1 + self._idle[name])) / (made + 1))
+
+    def _made(self, name: str) -> int:
+        return self._count[name] - self._idle[name]

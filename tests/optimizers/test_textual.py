@@ -19,6 +19,7 @@ from promptopt.optimizers.tpo import Tpo
 from promptopt.program.module import Module
 from promptopt.program.predict import Predict
 from promptopt.propose.procedure import Procedure
+from promptopt.surrogate.headroom import Headroom
 
 PROGRAM = Predict("word -> answer", instruction="start")
 ALL = [Tpo, Protegi, Textgrad, Abo, Directional, Reflective, OperatorMix]
@@ -218,6 +219,9 @@ def test_the_mixture_gives_every_operator_its_turn_even_where_others_have_nothin
     run(search, tmp_path, settings, Proposer(), sizes=(0, 20, 10, 0))
     notes = [json.loads(line) for line in (tmp_path / "run" / "search.jsonl").read_text().splitlines()]
     assert {note["operator"] for note in notes} == {"induce", "abo", "tpo", "directional", "reflective"}
+    silent = [note["operator"] for note in notes if not note["asked"]]
+    assert "induce" in silent  # there are no demos
+    assert len(silent) <= len(notes) / 2
 
 
 def test_a_long_default_can_be_rewritten_and_a_worked_reply_is_no_proposal(search, tmp_path):
@@ -303,7 +307,7 @@ class TwoThenMerge(Reflective):
         return {"reflective": Siblings(book, self.batch, self.merges)}
 
 
-def test_reflective_merges_what_two_candidates_have_mended(search, tmp_path):
+def test_reflective_merges_what_two_candidates_have_mended(search, tmp_path, monkeypatch):
     def halves(request):
         """The even words need the first module's better text, the odd ones the second's."""
         system, shown = request.messages[0][1], request.messages[-1][1]
@@ -314,11 +318,18 @@ def test_reflective_merges_what_two_candidates_have_mended(search, tmp_path):
         return f"right {number}" if ok else f"wrong {number}"
 
     settings = TwoThenMerge(steps=3, per_step=1, merges=3, evaluation="full")
+    told = []
+    monkeypatch.setattr(Headroom, "tell", lambda self, path, gain, variance: told.append((path, gain)))
+    monkeypatch.setattr(Headroom, "choose", lambda self, rng: "first.instruction")
     _, result, trials = run(search, tmp_path, settings, Proposer(), Chain(), halves)
     (merged,) = [t for t in trials if t["candidate"]["origin"]["note"] == "merged"]
     assert len(merged["candidate"]["parents"]) == 2
     assert merged["mean"] == 1.0
     assert result.winner.id == merged["candidate"]["id"]
+    # What a candidate gained is told of the module that it changed, whichever the round was meant for.
+    parent = next(t for t in trials if t["candidate"]["id"] == merged["candidate"]["parents"][0])
+    changed = [p for p, v in merged["candidate"]["values"].items() if v != parent["candidate"]["values"][p]]
+    assert [path for path, _ in told if path != "reflective"] == ["first.instruction", "second.instruction", *changed]
 
 
 def test_the_mixture_gives_rounds_to_what_gains_and_says_so(search, tmp_path):

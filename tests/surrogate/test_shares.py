@@ -43,3 +43,29 @@ def test_one_operator_is_always_chosen_and_none_is_refused():
     assert play({"a": lambda rng: 0.0}, {"a": 1.0})[0] == {"a": 300}
     with pytest.raises(ConfigError):
         Shares([])
+
+
+def test_who_has_nothing_to_say_gets_few_rounds_though_they_cost_nothing():
+    chosen = Counter()
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        shares = Shares(["silent", "a", "b", "c"])
+        for _ in range(24):
+            name = shares.choose(rng)
+            chosen[name] += 1
+            if name == "silent":
+                shares.idle(name, 0.0)
+            else:
+                shares.tell(name, rng.normal(-0.02, 0.05), 0.0025, 500.0)
+    assert chosen["silent"] < 0.2 * chosen.total()
+    assert min(chosen.values()) >= 20  # each has its turn
+
+
+def test_rounds_without_a_proposal_make_an_operator_dear():
+    shares = Shares(["steady", "moody"])
+    for _ in range(5):
+        shares.tell("steady", 0.1, 0.0, 100.0)
+        shares.tell("moody", 0.1, 0.0, 100.0)
+        shares.idle("moody", 100.0)
+    expected = shares.expected()
+    assert expected["moody"] < 0.5 * expected["steady"]
