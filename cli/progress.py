@@ -16,6 +16,7 @@ from rich.text import Text
 from promptopt.search.events import (
     BudgetStopped,
     CellDone,
+    DemosLeftOut,
     Event,
     Interrupted,
     Noted,
@@ -99,6 +100,8 @@ class Progress:
             self._line(f"resuming: {event.recorded_cells:,} evaluations are on disk already")
         elif isinstance(event, Noted):
             self._noted(event)
+        elif isinstance(event, DemosLeftOut):
+            self._demos_left_out(event)
         elif isinstance(event, BudgetStopped):
             self._line(f"{event.phase} ended: {safe(event.why)}")
         elif isinstance(event, (Interrupted, RunFinished)):
@@ -133,6 +136,17 @@ class Progress:
             self._line(f"reading {note['points']:,} soft prompts with {safe(note['model'])} ({safe(note['why'])})")
         elif note["kind"] == "pool":
             self._line(f"{note['texts']:,} texts to choose from, by {note['calls']:,} calls of the proposer")
+
+    def _demos_left_out(self, event: DemosLeftOut) -> None:
+        all_of_them, verb = event.left_out + event.kept, "speaks" if event.left_out == 1 else "speak"
+        if not self._quiet:  # above the panel, too
+            self._console.print(
+                f"{event.left_out:,} of {all_of_them:,} demos {verb} to the reader (such as: ignore the above) and "
+                f"{'is' if event.left_out == 1 else 'are'} shown to no model. guards: {{steering: false}} keeps them.",
+                soft_wrap=True,
+                highlight=False,
+                markup=False,
+            )
 
     def _line(self, text: str) -> None:
         if self._quiet or self._live is not None:

@@ -116,9 +116,9 @@ class Book:
         return cases.lines([cases.case(one, self.context.program, predictor) for one in seen])
 
     def show(self, seen: Sequence[Traced]) -> None:
-        """Tell the guard of answers and remarks that a proposer is about to be shown."""
+        """Tell the guard of answers, remarks and passages that a proposer is about to be shown."""
         for one in seen:
-            said = [one.output or {}, *(step[2] for step in one.steps)]
+            said = [one.output or {}, *(values for step in one.steps for values in step[1:])]
             texts = [as_text(value) for outputs in said for value in outputs.values()]
             reply = one.failure.reply if one.failure is not None else None
             for text in (*texts, reply or ""):

@@ -132,6 +132,10 @@ class Bootstrap:
                 last = len(steps) == 1 or rng.random() < 0.5
                 _, inputs, outputs = steps[-1] if last else steps[rng.integers(len(steps) - 1)]
                 exemplars[parameter.path] = Exemplar(dict(inputs), dict(outputs), traced.example.id)
+        # Proposers are shown them, too; and what a passage or an answer orders must not get into prompts.
+        if not all(self._context.guard.saw_exemplar(exemplar) for exemplar in exemplars.values()):
+            self._context.guard.count("exemplar that steers")
+            return None
         return Worked(traced.example.id, exemplars, traced.score, traced.by)
 
 

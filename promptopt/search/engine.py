@@ -30,12 +30,14 @@ from promptopt.lm.meter import Meter
 from promptopt.metrics.base import Metric
 from promptopt.program.module import Module
 from promptopt.program.params import Candidate
+from promptopt.program.predict import Predict
 from promptopt.records import Example, Failure, Usage
 from promptopt.search.budget import Budget
 from promptopt.search.curve import Curve
 from promptopt.search.events import (
     BudgetStopped,
     CellDone,
+    DemosLeftOut,
     Event,
     Interrupted,
     Noted,
@@ -145,7 +147,7 @@ class Engine:
             job.concurrency,
             budget,
             self._cell_done,
-            traced=getattr(job.optimizer, "reads_steps", False) and len(job.program.predictors()) > 1,
+            traced=getattr(job.optimizer, "reads_steps", False) and not isinstance(job.program, Predict),
         )
         splits = job.splits
         order = self._seeds.rng("examples", "order").permutation(len(splits.search.examples))
@@ -246,11 +248,16 @@ class Engine:
         self._tell(PhaseStarted("search", None))
         scored = [example for split in job.splits.all if split is not job.splits.demos for example in split.examples]
         guard = Guard(job.guards, default, scored, job.splits.demos.examples, said=(job.description, *job.instructions))
+        # Here, and not where exemplars are made of them: a teacher and proposers are shown demos, too.
+        demos = tuple(demo for demo in job.splits.demos.examples if not guard.steers(demo))
+        if left_out := len(job.splits.demos.examples) - len(demos):
+            guard.count("demo that steers", left_out)
+            self._tell(DemosLeftOut(left_out, len(demos)))
         context = Context(
             job.description,
             job.program,
             default,
-            job.splits.demos.examples,
+            demos,
             tuple(job.instructions),
             tuple(examples),
             self._seeds,

@@ -54,6 +54,14 @@ class Noted:
 
 
 @dataclass(frozen=True, slots=True)
+class DemosLeftOut:
+    """Rows of demos that speak to their reader are not shown to any model; ``kept``: those that are left."""
+
+    left_out: int
+    kept: int
+
+
+@dataclass(frozen=True, slots=True)
 class BudgetStopped:
     """A limit ended a phase; ``trials`` were finished, and ``charged`` was charged by role, by then."""
 
@@ -78,10 +86,12 @@ class RunFinished:
     verdict: str
 
 
-Event = RunStarted | PhaseStarted | CellDone | TrialDone | Noted | BudgetStopped | Interrupted | RunFinished
+Event = (
+    RunStarted | PhaseStarted | CellDone | TrialDone | Noted | DemosLeftOut | BudgetStopped | Interrupted | RunFinished
+)
 Observer = Callable[[Event], None]
 
-RECORDED = (RunStarted, PhaseStarted, BudgetStopped, Interrupted, RunFinished)
+RECORDED = (RunStarted, PhaseStarted, DemosLeftOut, BudgetStopped, Interrupted, RunFinished)
 """Events that go to ``events.jsonl``; cells, trials and notes have files of their own."""
 
 

@@ -107,7 +107,8 @@ class Guard:
         self._scored = frozenset(example.id for example in scored)
         self._runs = self._index(scored, shown) if settings.copied_words else {}
         own = [text for value in self._default.values() for text in _said_in(value)]
-        rows = (_texts_of([example.inputs, example.targets], keys=True) for example in (*scored, *shown))
+        # Columns that are no input, too: a metric may quote them.
+        rows = (_texts_of([example.inputs, example.targets, example.row], keys=True) for example in (*scored, *shown))
         self._steering = Steering(rows, (*own, *said)) if settings.steering else None
 
     def saw(self, text: str, critique: bool = False) -> None:
@@ -121,6 +122,21 @@ class Guard:
         """
         if self._steering is not None:
             self._steering.saw(text, critique)
+
+    def saw_exemplar(self, exemplar: Exemplar) -> bool:
+        """Tell it of an exemplar that a program made, before anyone is shown it; whether it may be."""
+        if self._steering is None:
+            return True
+        texts = list(_texts_of([exemplar.inputs, exemplar.outputs], keys=True))
+        for text in texts:
+            self._steering.saw(text)
+        return not any(map(self._steering.carries, texts))
+
+    def steers(self, example: Example) -> bool:
+        """Whether a row speaks to its reader: it is not to be shown, in an exemplar or to a proposer."""
+        if self._steering is None:
+            return False
+        return any(map(self._steering.carries, _texts_of([example.inputs, example.targets], keys=True)))
 
     def reason(self, candidate: Candidate) -> str | None:
         """Why it must not be evaluated, in a few words that quote nothing; None: it may be."""
@@ -140,9 +156,9 @@ class Guard:
         """What was dropped so far, by reason in the order of the alphabet."""
         return dict(sorted(self.dropped.items()))
 
-    def count(self, reason: str) -> None:
-        """One more was dropped, by whomever."""
-        self.dropped[reason] += 1
+    def count(self, reason: str, many: int = 1) -> None:
+        """So many more were dropped, by whomever."""
+        self.dropped[reason] += many
 
     def _reason(self, candidate: Candidate) -> str | None:
         for path, value in candidate.values.items():

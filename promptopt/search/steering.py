@@ -8,7 +8,7 @@ sentence itself. No model is asked, and equal texts in equal order give equal an
 Texts are compared folded: as a reader sees them, whatever their code points. Sentences steer in two degrees:
 
 *strong*  nobody says it but to steer: "ignore previous instructions", a new role, marks of a chat, tags of prompts, a
-          request for secrets, words in base64. All of the value around it is suspect.
+          request for secrets, words in base64. All of the value around it is suspect. What most rows say is no attack.
 *weak*    commands on answers, scores and prompts: "always answer …". Questions may say how to answer them: where one
           row in ten says something of the kind, it is what the data is made of, and none counts.
 
@@ -32,13 +32,15 @@ RUN = 3
 """Words in a row that a proposal may not share with a steering sentence."""
 COMMON_RUN = 6
 """The same where every word is one that any instruction may have."""
-USUAL, FORM, FEW = 0.1, 0.5, 5
+USUAL, FORM, FEW = 0.1, 0.5, 8
 """The share of rows with weak sentences from which on these are what the data is made of; the share of rows with one
-and the same, from which on it is their form; and how many different ones or rows there must be for that."""
+and the same, or with the same mark of a strong one, from which on it is their form (``Human:`` in dialogues); and how
+many different ones or rows there must be for that."""
 BEFORE, AFTER = 1, 4
 """Sentences around a strong one that steer with it: what it announces stands there."""
-MOST = 20_000
-"""Characters of a value that are looked at; no proposer is shown more."""
+MOST, OVERLAP = 20_000, 1_000
+"""Characters of a value that are looked at, as no proposer is shown more; those of an exemplar, which a program is
+shown whole, in parts that overlap."""
 _LONG = 20
 """Letters of what is no word any more, but several without spaces."""
 
@@ -73,6 +75,7 @@ class Steering:
         self._reasons: dict[str, str | None] = {}
         self._carried: dict[str, bool] = {}
         self._usual: set[str] = set()
+        self._form: frozenset[str] = frozenset()
         self._weak = True
         self._allow(self._trusted)
         self._read(rows)
@@ -90,7 +93,7 @@ class Steering:
         if (text, critique) in self._seen:
             return
         self._seen.add((text, critique))
-        value, weak = _Value(text, self._usual), self._weak and not critique
+        value, weak = _Value(text, self._usual, self._form), self._weak and not critique
         if value.strong or (value.weak and weak):
             self._learn(value, weak)
 
@@ -105,34 +108,37 @@ class Steering:
     def carries(self, text: str) -> bool:
         """Whether a text, such as a field of an exemplar, holds a steering sentence."""
         if text not in self._carried:
-            value = _Value(text, self._usual)
-            self._carried[text] = value.strong or (value.weak and self._weak)
+            # A program is shown an exemplar to its end.
+            parts = [text[start : start + MOST] for start in range(0, max(1, len(text)), MOST - OVERLAP)]
+            values = [_Value(part, self._usual, self._form) for part in parts]
+            self._carried[text] = any(value.strong or (value.weak and self._weak) for value in values)
         return self._carried[text]
 
     def _read(self, rows: Iterable[Iterable[str]]) -> None:
-        suspects: list[_Value] = []
-        clean: set[str] = set()
+        read = [[_Value(text) for text in row] for row in rows]
+        cues = Counter(cue for row in read for cue in {cue for value in row for cue in value.cues})
+        self._form = frozenset(cue for cue, times in cues.items() if times > max(FEW - 1, FORM * len(read)))
         weak: Counter[str] = Counter()
         kinds: set[str] = set()  # one a row at most: a single row cannot make its attacks look usual
-        many = commanding = 0
-        for row in rows:
-            many += 1
-            said: set[str] = set()
-            for value in map(_Value, row):
-                if value.strong or value.weak:
-                    suspects.append(value)
-                    said.update(text for degree, text in value.sentences if degree == 1 and not value.strong)
-                else:
-                    clean.update(value.tokens)
+        commanding = 0
+        for row in read:
+            for value in row:
+                value.forgive((), self._form)
+            said = {text for value in row if not value.strong for degree, text in value.sentences if degree == 1}
             weak.update(said)
             kinds.update(sorted(said)[:1])
             commanding += bool(said)
-        self._weak = len(kinds) < FEW or commanding < USUAL * many
-        self._usual.update(text for text, times in weak.items() if times > max(FEW - 1, FORM * many))
-        for value in suspects:
-            value.forgive(self._usual)
-            clean.update(value.content(self._weak))
-        self._clean.update(map(_stem, clean))
+        self._weak = len(kinds) < FEW or commanding < USUAL * len(read)
+        self._usual.update(text for text, times in weak.items() if times > max(FEW - 1, FORM * len(read)))
+        suspects: list[_Value] = []
+        for row in read:
+            for value in row:
+                value.forgive(self._usual, self._form)
+                if value.strong or value.weak:
+                    suspects.append(value)
+            # Whoever wrote a strong sentence may have put its name into the field beside it.
+            if not any(value.strong for value in row):
+                self._clean.update(_stem(token) for value in row for token in value.content(self._weak))
         for value in suspects:
             self._learn(value, self._weak)
 
@@ -155,7 +161,7 @@ class Steering:
         tokens = _tokens(folded)
         if _hides(text) and not self._hides:
             return "text that steers"
-        if any(said not in self._trusted for said in _own(folded, tokens)):
+        if any(said not in self._trusted and said.strip() not in self._form for said in _own(folded, tokens)):
             return "text that steers"
         if not self._taken and not self._rare:
             return None
@@ -171,32 +177,49 @@ class Steering:
 
 
 class _Value:
-    """A text and what steers in it: all its words and, if anything does, its sentences, each with its degree."""
+    """A text and what steers in it: all its words and, if anything does, its sentences, each with its degree.
 
-    __slots__ = ("sentences", "strong", "tokens", "weak")
+    ``cues`` are what makes sentences strong: strings as found.
+    """
 
-    def __init__(self, text: str, usual: Collection[str] = ()) -> None:
+    __slots__ = ("_found", "sentences", "strong", "tokens", "weak")
+
+    def __init__(self, text: str, usual: Collection[str] = (), form: Collection[str] = ()) -> None:
         text = text[:MOST]
         folded = fold(text)
         self.tokens = _tokens(folded)
         self.strong = self.weak = False
         self.sentences: list[tuple[int, str]] = []
+        self._found: list[tuple[frozenset[str], bool, str]] = []
         hidden = [fold(said) for said in _decoded(text)]
         if _hides(text):
             hidden.append(folded[::-1])
         if not hidden and not _may_steer(folded, self.tokens):
             return
         spaced = _SPACED.sub(lambda found: re.sub(r"[\W_]", "", found.group()), folded)
-        self.sentences = [(_degree(part), part) for part in _sentences(spaced)]
-        if any(degree and _CIPHER.search(part) for degree, part in self.sentences):
+        parts = _sentences(spaced)
+        self._found = [(*_found_in(part), part) for part in parts]
+        wrapped = _WRAPPED.sub(" ", spaced)
+        if wrapped != spaced:  # as mails break their lines anywhere
+            joined = [(*_found_in(part), part) for part in _sentences(wrapped) if part not in parts]
+            self._found += [found for found in joined if found[0] or found[1]]
+        if any((strong or weak) and _CIPHER.search(part) for strong, weak, part in self._found):
             hidden += [codecs.encode(folded, "rot13"), folded[::-1]]
-        self.sentences += [(2, said) for said in hidden]
-        self.strong = any(degree == 2 for degree, _ in self.sentences)
-        self.forgive(usual)
+        self._found += [(frozenset({said}), False, said) for said in hidden]
+        self.forgive(usual, form)
 
-    def forgive(self, usual: Collection[str]) -> None:
-        """Count these sentences as content where they are weak."""
-        self.sentences = [(degree if degree == 2 or text not in usual else 0, text) for degree, text in self.sentences]
+    @property
+    def cues(self) -> Iterator[str]:
+        """What makes its sentences strong."""
+        return (cue for strong, _, _ in self._found for cue in strong)
+
+    def forgive(self, usual: Collection[str], form: Collection[str]) -> None:
+        """Count as content the sentences of ``usual`` where they are weak, and what is strong by cues of ``form``."""
+        self.sentences = [
+            (2 if not strong.issubset(form) else 1 if weak and text not in usual else 0, text)
+            for strong, weak, text in self._found
+        ]
+        self.strong = any(degree == 2 for degree, _ in self.sentences)
         self.weak = any(degree == 1 for degree, _ in self.sentences)
 
     def hostile(self, weak: bool) -> Iterator[str]:
@@ -215,8 +238,11 @@ class _Value:
 
     def content(self, weak: bool) -> Iterator[str]:
         """The words of what does not steer."""
-        for degree, text in self.sentences:
-            if not self.strong and not (degree and weak):
+        if not self.sentences:
+            yield from self.tokens
+        commands = [text for degree, text in self.sentences if degree and weak]
+        for _, text in self.sentences:
+            if not self.strong and not any(text in command for command in commands):  # or a line of one
                 yield from _tokens(text)
 
 
@@ -279,6 +305,7 @@ _AS_LETTERS = str.maketrans("013457", "oieast")
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 _TOKEN = re.compile(rf"[{_CJK}]|[^\W_{_CJK}]+")
 _SENTENCE = re.compile(r"(?<=[.!?])[\s\"')\]]+|\n+|(?<=。)")
+_WRAPPED = re.compile(r"(?<![.!?:;\n])[ \t]*\n[ \t>]*(?=[^\W\d_])")
 _CLAUSE = re.compile(r"[,;\"()]|\b(?:and|then|but|so|please|just|simply|now|instead|always)\b")
 _SUFFIX = re.compile(r"(?:ing|ed|es|(?<!s)s|ly|e)$")
 
@@ -383,14 +410,14 @@ respuesta se si siempre sin solo su texto un una y
 # Sentences ------------------------------------------------------------------------------------------------------------
 
 
-def _degree(sentence: str) -> int:
-    """2: strong, 1: weak, 0: content."""
+def _found_in(sentence: str) -> tuple[frozenset[str], bool]:
+    """What makes it strong, and whether it would be weak without that."""
     tokens, signs = set(_tokens(sentence)), _has_signs(sentence)
-    strong = (_commands(sentence, tokens, signs), _found(_STRONG, _STRONG_MARKS, sentence, tokens, signs))
-    if any(next(found, None) is not None for found in strong) or _is_squeezed(tokens):
-        return 2
+    strong = {said.strip() for said in _commands(sentence, tokens, signs)}
+    strong.update(said.strip() for said in _found(_STRONG, _STRONG_MARKS, sentence, tokens, signs))
+    strong.update(token for token in tokens if _is_squeezed([token]))
     weak = next(_found(_WEAK, _WEAK_MARKS, sentence, tokens, signs), None) is not None
-    return 1 if weak or (not sentence.isascii() and _foreign(_FOREIGN_WEAK).search(sentence)) else 0
+    return frozenset(strong), weak or (not sentence.isascii() and _foreign(_FOREIGN_WEAK).search(sentence) is not None)
 
 
 def _own(folded: str, tokens: list[str]) -> Iterator[str]:
@@ -481,42 +508,44 @@ _CIPHER = re.compile(r"\b(?:rot-?13|caesar|cipher|backwards?|reversed?|right to 
 
 
 # Phrases, one a line; any signs may stand between the words: (one of|these), [perhaps|these], ~4 at most four words,
-# !(not|these) follow, ^ at the start of a clause, $ at its end, a leading - not after "do not", "they" and the like.
+# !(not|these) follow, ; no colon follows, ^ at the start of a clause, $ at its end, a leading - not after "do not",
+# "they" and the like, a leading / not after "do not" alone.
 # Names in capitals are explained below. A line is looked for where a word of each part is, the rarest (*) first.
 _ANYWHERE = """
-FORGET [ALL] [ALL] [ALL] [ALL] PAST [and] [PAST] ~1 RULES
-FORGET (all|all of|all the|all of the|all your|all of your|all my|all these|your|my|these|those) ORDERS !(HERE)
-FORGET [all] (everything|anything|all|whatever|what|the text|the words|the lines) [SAID] [SAID] [SAID] [SAID] BEFORE $
-FORGET [all] [of] [the] (above|foregoing|aforementioned|preceding|previous) [text|message] $
+/FORGET [ALL] [ALL] [ALL] [ALL] PAST [and] [PAST] ~1 RULES !(HERE)
+/FORGET (all|all of|all the|all of the|all your|all of your|all my|all these|your|my|these|those) ORDERS !(HERE)
+/FORGET [all] (everything|anything|all|whatever|what|the text|the words|the lines) [SAID] [SAID] [SAID] [SAID] BEFORE $
+/FORGET [all] [of] [the] (above|foregoing|aforementioned|preceding|previous) [text|message] $
 (you are now|you are no longer|now you are) (dan|free|unrestricted|unfiltered|bound|evil|jailbroken|in developer)
-(developer|debug|god|dan|jailbreak|sudo|unrestricted) mode
 -TELL [me|us|back|out|all|of] [your|the] [full|entire|exact] (system|hidden|secret|initial|original) (ORDERS|message)
 -TELL [me|us|back|out|all|of] your ORDERS
-(ignoriere|ignorieren|ignoriert|vergiss|vergesst|missachte) ~5 (anweisungen|vorgaben|instruktionen) !(im|in|innerhalb)
-(ignoriere|ignorieren|ignoriert|vergiss|vergesst) ~4 (obige|obigen|bisherige|bisherigen|vorherige|vorherigen|vorigen)
+(ignoriere|ignorieren|ignoriert|vergiss|vergesst|missachte) !(nicht) ~5 (anweisungen|vorgaben|instruktionen) !(DARIN)
+(ignoriere|ignorieren|ignoriert|vergiss|vergesst) !(nicht) ~4 OBIGE
 (vergiss|vergesst|vergessen sie) alles
 du bist (jetzt|nun|ab jetzt|ab sofort)
 (ab jetzt|ab sofort|von nun an) ~3 (du|sie|antworte|antworten|sag|schreib|nur|immer)
-(ignore|ignores|ignorez|oublie|oubliez|negligez) ~5 (consigne|consignes|precedent|precedente|precedentes|dessus)
+/(ignorez|oublie|oubliez|negligez) ~5 (consigne|consignes|precedent|precedente|precedentes|dessus) !(CONTENU)
+/(ignore|ignores) (la|le|les|ta|tes|ces|cette|toute|toutes|tout) ~4 (consigne|consignes|precedentes|dessus) !(CONTENU)
 (tu es|vous etes) (maintenant|desormais)
-(ignora|ignore|ignoren|ignorate|olvida|olvide|esqueca|dimentica) ~5 (INSTRUCCIONES|anterior|anteriores|precedenti)
+/(ignora|ignore|ignoren|ignorate|olvida|olvide|esqueca|dimentica) ~5 (INSTRUCCIONES|anterior|anteriores|precedenti)
 (a partir de maintenant|a partir de ahora|a partir de agora|desde ahora|ahora eres|d'ora in poi|desormais tu)
 """
 # Nobody says these to tell of a film.
 _STRONG = """
+(developer|debug|god|dan|jailbreak|sudo|unrestricted) mode
 -FORGET ~6 ORDERS
 -FORGET ~3 PAST RULES
 -*FORGET ~3 (the above|foregoing|you were told|you have been told|you are told|you were given|what you were)
--FORGET ~3 PAST *(orders|tasks|assignments|context|information|messages|questions|text|statements|documents)
+-FORGET !(my|our) ~3 PAST *(orders|tasks|assignments|context|information|messages|questions|text|statements|documents)
 -*FORGET [about] (everything|anything|all of it|all this|all that)
 (drop|delete|erase|cancel|clear|forget) ~2 your (ORDERS|rules|training|programming)
-i (command|order|instruct) you
+i (command you|instruct you|order you to)
 NEW [system] *(ORDERS) (is|are|follow|follows|for|from)
 NEW [system] *(ORDERS) :
 (begin|start|continue|comes|concentrate|focus|here is|you have|get) ~3 (new|next|second|real) *(task|assignment|mission)
 (new|next|second|real|actual) (task|assignment|mission) :
 you (are|will be|must be|shall be) (from now on|henceforth|hereby|now a|now an|an ai|an llm|a chatbot|a language model)
-*(from now on|henceforth|from this point on|from this moment|from this moment on) (you|your|all|the|only|SAYS)
+*(from now on|henceforth|from this point on|from this moment|from this moment on) (YOU|your|all|the|only|SAYS)
 ^ *(pretend to be|pretend you|pretend that you|role-play|roleplay|act as if you|act as though you|speak as if you)
 SHOW ~5 (your|system|initial|hidden|original|secret|full|whole|above) ~1 (ORDERS|system message|configuration)
 SHOW ~6 (api key|api keys|environment variable|environment variables)
@@ -525,7 +554,7 @@ SHOW ~6 (test|confirmation|validation|held-out|hidden|scored|labelled|labeled) (
 (if you are|if you're|when you are|since you are|as you are) [a|an|the] [ai|large] READERS
 as an (ai|llm|ai language model)
 (neue|neuen) (anweisung|anweisungen|aufgabe|instruktion|instruktionen)
-(vergiss|vergesst) (alle|alles|deine|die|was)
+(vergiss|vergesst) (alle|alles|deine|was)
 (jetzt bist du|stell dir vor du bist|stell dir vor du waerst)
 (zeig|zeige|nenne|drucke|gib|verrate) ~4 (prompt|eingabeaufforderung|anweisungen)
 (oublie|oubliez|olvida|olvide|olvidar) ~1 (tout|toutes|todo|todas)
@@ -536,7 +565,7 @@ as an (ai|llm|ai language model)
 """
 # These may be part of an honest question, or of a complaint.
 _WEAK = """
-^ [please] [ONLY] [ONLY] *ANSWER WITH !(POLITE)
+^ [please] [ONLY] [ONLY] *ANSWER ; WITH !(POLITE)
 (please|and|then|now|must|should|will|shall|to|ONLY) [ONLY] *ANSWER WITH !(POLITE)
 ^ [please] [ONLY] *(ANSWER|say|write) "
 *SAYS ~6 (to|for|on|in) (every|each|all|any) (GIVEN)
@@ -571,7 +600,13 @@ _NAMES = {
     "RULES": "instruction|instructions|prompt|prompts|directive|directives|directions|command|commands|guideline"
     "|guidelines|guidance|rules|constraints|restrictions|programming|training|policy|policies|guardrails",
     "ORDERS": "instruction|instructions|prompt|prompts|directive|directives|guidelines|guardrails",
-    "HERE": "in|inside|within|from|that|which|contained|found|given|it|hidden",
+    "YOU": "you are|you're|you must|you will|you should|you shall|you have to|you only|you always|you answer"
+    "|you speak|you write|you act",
+    "HERE": "in|inside|within|from|that|which|contained|found|given|it|hidden|embedded|appearing|addressed|inserted"
+    "|placed|written",
+    "OBIGE": "obige|obigen|bisherige|bisherigen|vorherige|vorherigen|vorigen",
+    "DARIN": "im|in|innerhalb|aus|die im|die in|die aus|die der text",
+    "CONTENU": "dans|contenu|contenus|contenue|contenues|figurant|presentes dans",
     "SAID": "that|which|is|was|were|has|had|been|comes|came|stands|you|you've|have|are|we|i|written|said|told|given"
     "|stated|asked",
     "BEFORE": "above|before|previously|so far|until now|up to now|earlier|told|instructed",
@@ -583,8 +618,8 @@ _NAMES = {
     "|instruction to|instructions to|instructions for|to|for",
     "AIS": "ai|ais|llm|llms|chatbot|chatbots|language model|language models|optimizer|optimiser|proposer|prompt writer",
     "READERS": "ai|ais|llm|llms|language model|language models|model|models|ai model|assistant|assistants|ai assistant"
-    "|chatbot|chatbots|bot|bots|gpt|claude|gemini|optimizer|optimizers|optimiser|optimisers|proposer|proposers"
-    "|prompt engineer|prompt writer|prompt optimizer|prompt author|grader|graders|judge|judges|evaluator|critic|reader",
+    "|chatbot|chatbots|bot|bots|gpt|optimizer|optimizers|optimiser|optimisers|proposer|proposers"
+    "|prompt engineer|prompt writer|prompt optimizer|prompt author|grader|graders|evaluator",
     "ANSWER": "answer|reply|respond|output",
     "SAYS": "say|answer|write|reply|output|respond|return|choose|pick|select|classify|label|predict|mark|print",
     "WITH": "with|only|exactly|always|every|yes|no|nothing|the word|the label|the letter|the number|the string"
@@ -600,13 +635,17 @@ _NAMES = {
     "TOP": "full|maximum|max|top|highest|perfect|10|100|1",
     "INSTRUCCIONES": "instruccion|instrucciones|indicacion|indicaciones|istruzioni|instrucoes",
 }
-_DENIED = ("to ", "not ", "n't ", "they ", "we ", "i ", "who ", "never ")
+_DENIED = {
+    "-": ("to ", "not ", "n't ", "they ", "we ", "i ", "who ", "never "),
+    "/": ("not ", "n't ", "never ", "n'", "ne ", "no ", "non ", "nao "),
+}
 _PARTS = re.compile(r"[*!]?\([^)]*\)|\[[^\]]*\]|\S+")
 _BETWEEN = r"[\W_]+"
 _SIGNS = {
     "^": r"(?:^|[.!?:;,\"'(>\]*#-]\s*)",
     "$": r"(?=\W*(?:$|[.,;:!?)\n-]|(?:and|then|this|but|instead|to|you|i)\b))",
     ":": r"\s*(?:[:=]|-\s)",
+    ";": r"(?!\s*[:=])",
     ",": r"\s*[:,!]",
     '"': r"[:\s]\s*[\"']",
 }
@@ -615,7 +654,7 @@ _SIGNS = {
 _SIGNS_ARE = ("##", "===", "{{", "://", "www.", "end ", "stop ", "score", "system", "assistant", "human:", "developer:")
 _OPENED = re.compile(r"[<\[]\s{0,3}[|/<]{0,3}\s{0,3}[a-z]")
 _MARKS = r"""(?xm)
-<\|[^|<>\n]{1,40}\|> | </?\|?(?:im_start|im_end|endoftext|eot_id|bos|eos|pad|start_of_turn|end_of_turn|s|sys)\|?>
+<\|[^|<>\n]{1,40}\|> | </?\|?(?:im_start|im_end|endoftext|eot_id|bos|eos|pad|start_of_turn|end_of_turn|sys)\|?>
 | \[/?inst\] | (?:^|\s)\#{2,}\s*(?:system|assistant|user|human|developer)\s*(?::|$)
 | ={3,}\s*(?:system|assistant|user)\b
 | ^\s*(?:system|assistant|human|developer)\s*:(?=\s*\S) | <\s*/?\s*(?:ins|new|system|assistant)\d*\s*/?\s*>
@@ -632,16 +671,19 @@ _WEAK_MARKS = r"""(?x)
 \b(?:include|insert|add|append|mention|cite|recommend|advertise|link\sto|put|embed)\b.{0,60}?(?:://|www\.)
 """
 _LINKS = re.compile(
-    r"\b(?:h(?:tt|xx)ps?|ftp)://(?!(?:www\.)?example\.(?:com|org|net)\b)[^\s\"'<>]+|\bwww\.(?!example\.)[\w-]+\.\w\S*"
+    r"\b(?:h(?:tt|xx)ps?|ftp)://(?!(?:www\.)?example\.(?:com|org|net)\b)\w[^\s\"'<>]*|\bwww\.(?!example\.)[\w-]+\.\w\S*"
+    r"|(?<![\w.])(?!example\.)(?:[\w-]+\.)+[a-z]{2,}/\w\S*"
 )
 
 # Languages in other letters, in which a word is told less easily.
 _FOREIGN = (
-    r"(?:игнорируй|забудь|не обращай(?:те)? внимания|отбрось|не следуй).{0,60}?(?:инструкци|указани|правил|команд|выше"
-    r"|предыдущ|промпт|сказан)|ты теперь|отныне|с этого момента|теперь ты|нов(?:ая|ые) инструкци|новое задание"
-    r"|(?:忽略|無視|无视|忘记|忘記|不要理会|不要遵循|抛开).{0,20}?(?:指令|指示|说明|說明|提示|规则|規則|要求|以上|之前|先前|前面|上述|上面)"
-    r"|从现在起|从现在开始|從現在起|你现在是|你現在是|假装你|新的?(?:指令|指示|任务)|系统提示"
-    r"|(?:指示|命令|プロンプト|ルール).{0,10}?(?:無視|忘れ)"
+    r"(?:(?<!не )(?:игнорируй|забудь)|не обращай(?:те)? внимания|отбрось|не следуй).{0,60}?(?:инструкци|указани|правил"
+    r"|команд|выше|предыдущ|промпт|сказан)|ты теперь|отныне|с этого момента|теперь ты"
+    r"|нов(?:ая|ые) инструкци|новое задание"
+    r"|(?<!不要)(?<!不)(?<!别)(?<!勿)(?:忽略|無視|无视|忘记|忘記|不要理会|不要遵循|抛开)"
+    r"(?:(?!中的)[^,，。]){0,20}?(?:指令|指示|说明|說明|提示|规则|規則|要求|以上|之前|先前|前面|上述|上面)"
+    r"|从现在起|从现在开始|從現在起|你现在是|你現在是|假装你|新的?(?:指令|指示|任务)\s*[:是为]|系统提示"
+    r"|(?:指示|命令|プロンプト|ルール).{0,10}?(?:無視(?!しない)|忘れ(?!ない|ず))"
 )
 _FOREIGN_WEAK = (
     r"всегда отвечай|отвечай(?:те)? (?:только|всегда|словом)|(?:пиши|скажи)(?:те)? (?:только|всегда)"
@@ -654,7 +696,7 @@ def _lines(phrases: str) -> dict[str, list[tuple[str, list[frozenset[str]]]]]:
     """Word → the lines that it announces, each with words of which there must be one of each set."""
     out: dict[str, list[tuple[str, list[frozenset[str]]]]] = {}
     for line in phrases.strip().splitlines():
-        words = [part for part in _PARTS.findall(line.lstrip("-")) if part[0] not in "[!~" and part not in _SIGNS]
+        words = [part for part in _PARTS.findall(line.lstrip("-/")) if part[0] not in "[!~" and part not in _SIGNS]
         parts = [frozenset(max(_tokens(said), key=len) for said in _alternatives(part.lstrip("*"))) for part in words]
         at = next((i for i, part in enumerate(words) if part[0] == "*"), len(words) - 1)
         for cue in parts[at]:
@@ -664,9 +706,9 @@ def _lines(phrases: str) -> dict[str, list[tuple[str, list[frozenset[str]]]]]:
 
 @cache
 def _pattern(line: str) -> re.Pattern[str]:
-    out = "".join(f"(?<!{word})" for word in _DENIED) if line[0] == "-" else ""
+    out = "".join(f"(?<!{word})" for word in _DENIED.get(line[0], ()))
     between = r"\b"
-    for part in _PARTS.findall(line.lstrip("-")):
+    for part in _PARTS.findall(line.lstrip("-/")):
         said = "|".join(_BETWEEN.join(map(re.escape, said.split())) for said in _alternatives(part.lstrip("*!")))
         if part in _SIGNS:
             out += _SIGNS[part]
