@@ -38,7 +38,7 @@ def refine(
     json: options.Json = False,
 ) -> None:
     """Better answers to prompts: sampled, judged by the task's metric, criticised, revised; exit code 3 when the
-    budget ended before every prompt had one."""
+    budget ended before all were done, 4 when it is too small for any, 1 when none has an answer for other reasons."""
     loaded = options.load(task, set_, no_code, seed)
     from promptopt.refine import Refine, read_prompts, with_models_asked
     from promptopt.refine import refine as run
@@ -65,9 +65,9 @@ def refine(
         options.print_json(result.to_json())
     else:
         _print(result)
-    if not result.answered:
-        raise typer.Exit(1)
-    raise typer.Exit(3 if result.stopped else 0)
+    if result.stopped:
+        raise typer.Exit(3)
+    raise typer.Exit(0 if result.answered else 1)
 
 
 def _print(result: Refined) -> None:
@@ -78,16 +78,25 @@ def _print(result: Refined) -> None:
     from .safe import safe
 
     out = console()
-    out.print(f"{result.answered:,} of {result.prompts:,} prompts answered")
+    partly = f", {result.unfinished:,} of them not to the end" if result.unfinished else ""
+    out.print(f"{result.answered:,} of {result.prompts:,} prompts answered{partly}")
     if result.refined is not None and result.best_of_width is not None:
-        first = "–" if result.first is None else percent(result.first)
         out.print("  reward by the task's metric, mean over prompts")
-        out.print(f"    one sample        {first:>7}")
+        unjudged = f"  ({result.unjudged:,} failed or could not be judged, which counts 0)" if result.unjudged else ""
+        out.print(f"    one sample        {percent(result.first):>7}{unjudged}", soft_wrap=True)
         out.print(f"    best of the first {percent(result.best_of_width):>7}")
         gain = result.gain
         within = f"  (gain {percent(gain.mean)}, 95 % {percent(gain.low)} to {percent(gain.high)})" if gain else ""
         out.print(f"    refined           {percent(result.refined):>7}{within}", soft_wrap=True)
     out.print(f"  {result.generations:,} generations, {result.judgements:,} judgements")
+    if result.agreement is not None:
+        agreed, first = percent(result.agreement.agreed), result.agreement.first_position
+        told = (
+            "" if first is None else f", {percent(first)} of verdicts for the answer that is shown first (fair: 50 %)"
+        )
+        out.print(
+            f"  the judge: both orders agree on {agreed} of {result.agreement.pairs:,} pairs{told}", soft_wrap=True
+        )
     for role, usage in result.charged.items():
         paid = result.paid[role].calls if role in result.paid else 0
         out.print(f"  {safe(role)}: {usage.calls:,} calls, {usage.tokens:,} tokens ({paid:,} calls paid now)")

@@ -27,6 +27,7 @@ from promptopt.lm.models import open_model
 from promptopt.lm.scripted import ScriptedScorer
 from promptopt.lm.spec import ModelSpec
 from promptopt.metrics import describe
+from promptopt.metrics.known import known_by
 from promptopt.optimizers import OPTIMIZERS
 from promptopt.optimizers.settings import NO_SOFT_PROMPTS, label
 from promptopt.program.params import Candidate
@@ -486,7 +487,9 @@ def _digest(task: Task) -> str:
         role: [spec.id, spec.base_url, _plain(spec.generate), *([spec.dtype] if spec.dtype else [])]
         for role, spec in task.models.items()
     }
-    return jsonio.digest([examples, program, repr(task.metric), models, list(task.instructions)])
+    said = repr(task.metric)
+    metric = known_by(task.metric) if " at 0x" in said else said  # which is an address
+    return jsonio.digest([examples, program, metric, models, list(task.instructions)])
 
 
 def _about_model(spec: ModelSpec) -> dict[str, Any]:

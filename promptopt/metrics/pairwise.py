@@ -6,10 +6,12 @@ Failure of the metric, never half a win.
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -37,6 +39,7 @@ _NAMED = (
     re.compile(r"\[\[(A|B|[Tt]ie)\]\]"),
 )
 _READ = 4000  # characters of a reply in words that are looked at
+_told: contextvars.ContextVar[list[Preference] | None] = contextvars.ContextVar("promptopt_told", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +71,38 @@ class Preference:
         return None if not self.agreed or self.as_given == "tie" else self.as_given
 
 
+@contextlib.contextmanager
+def preferences() -> Iterator[list[Preference]]:
+    """Collects what pairwise judges say in the block, whichever metric asks them; ``agreement`` makes figures of it.
+
+    An answer that was compared with itself is left out: it says nothing of two answers.
+
+    Example:
+        >>> from promptopt.lm.calls import Session
+        >>> from promptopt.lm.scripted import ScriptedLM
+        >>> with Session({"judge": ScriptedLM(lambda request: "A")}), preferences() as said:
+        ...     score = PairwiseJudge("Be polite.")(Example("1", {}, "Hello."), Prediction({"answer": "Good day!"}))
+        >>> agreement(said).first_position
+        1.0
+    """
+    around = _told.get()
+    said: list[Preference] = []
+    token = _told.set(said)
+    try:
+        yield said
+    finally:
+        _told.reset(token)
+        if around is not None:
+            around.extend(said)
+
+
 @dataclass(frozen=True)
 class PairwiseJudge:
     """1 when a model finds the answer better than the reference, 0 when worse, 0.5 when neither or when it depends on
     the order in which they are shown. The model is that of the role ``judge``; it is asked twice.
 
-    The reference is the example's target; of several, the first.
+    The reference is the example's target; of several, the first. How far the judge can be trusted: ``preferences``
+    collects its verdicts, and ``agreement`` counts; ``promptopt refine`` reports it.
 
     Args:
         rubric: what a good answer is, in words.
@@ -124,7 +153,11 @@ class PairwiseJudge:
         read = [self._read(answer) for answer in complete_many(requests, role="judge")]
         (given, one), (swapped, other) = read
         reasons = tuple(reason for reason in (one, other) if reason)
-        return Preference(_AS_GIVEN[given], _SWAPPED[swapped], reasons)
+        found = Preference(_AS_GIVEN[given], _SWAPPED[swapped], reasons)
+        said = _told.get()
+        if said is not None and as_text(first) != as_text(second):
+            said.append(found)
+        return found
 
     def requests(self, inputs: Mapping[str, Any], first: Any, second: Any) -> tuple[Request, Request]:
         """What the judge is asked, in both orders: the rubric first, then the material."""

@@ -27,10 +27,13 @@ from dataclasses import dataclass, is_dataclass, replace
 from typing import Any, Literal
 
 from promptopt import jsonio
-from promptopt.errors import CallError, ConfigError, PromptOptError
+from promptopt.errors import BudgetExhaustedError, CallError, ConfigError, PromptOptError
 from promptopt.lm.base import Request, failed
 from promptopt.lm.calls import complete_many, sampled, together
+from promptopt.metrics import METRICS
 from promptopt.metrics.base import Metric
+from promptopt.metrics.known import known_by
+from promptopt.metrics.pairwise import Preference, preferences
 from promptopt.metrics.reward import rewards
 from promptopt.program import trace
 from promptopt.program.module import Module
@@ -94,6 +97,9 @@ class Refinement:
             of a program counts once, however many predictors it has.
         judgements: answers given to the judge.
         unusable: what was dropped, by reason.
+        one_sample: reward of the program's first sample, in [0, 1]; None where it failed or could not be judged.
+        verdicts: what a pairwise judge said in both orders of each pair, sorted; empty for another reward.
+        unfinished: why the budget ended it early; "" where it did not.
     """
 
     prediction: Prediction
@@ -103,6 +109,9 @@ class Refinement:
     generations: int
     judgements: int
     unusable: Mapping[str, int]
+    one_sample: float | None = None
+    verdicts: tuple[Preference, ...] = ()
+    unfinished: str = ""
 
     @property
     def first(self) -> float | None:
@@ -115,6 +124,7 @@ class Refinement:
             "output": dict(self.prediction.outputs),
             "reward": self.reward,
             "first": self.first,
+            "one_sample": self.one_sample,
             "answers": [
                 {"text": a.text, "reward": a.reward, "round": a.round, **({"remark": a.remark} if a.remark else {})}
                 for a in self.answers
@@ -126,6 +136,8 @@ class Refinement:
             "generations": self.generations,
             "judgements": self.judgements,
             "unusable": dict(self.unusable),
+            **({"verdicts": [[said.as_given, said.swapped] for said in self.verdicts]} if self.verdicts else {}),
+            **({"unfinished": self.unfinished} if self.unfinished else {}),
         }
 
 
@@ -138,7 +150,8 @@ class TestTimePreference(Module):
         program: any program with an output that is a text.
         reward: judges answers: a reward model, a metric, a judge, a pairwise judge, which compares with the first
             sample. It sees the inputs alone when this is called like any program, the whole example in
-            ``refine_example``.
+            ``refine_example``. One of promptopt's own that has no ``field`` judges the output that is refined; a
+            function judges what it likes.
         width: N, answers a round, ≥ 1.
         depth: D, revisions, ≥ 0; 0 is best of N.
         mode: ``tpo``, ``revision`` or ``best_of_n``.
@@ -153,7 +166,7 @@ class TestTimePreference(Module):
             again later, instead of going on with what there is.
 
     Raises:
-        ConfigError: a setting is out of range, or the field is no text.
+        ConfigError: a setting is out of range, the field is no text, or the reward judges another field.
 
     Example:
         >>> from promptopt.lm.calls import Session
@@ -194,7 +207,6 @@ class TestTimePreference(Module):
         if not 0 < temperature <= 2:
             raise ConfigError(f"Expected a temperature above 0 (samples must differ) up to 2, got {temperature}.")
         self.program = program
-        self.reward = reward
         self.width = width
         self.depth = 0 if mode == "best_of_n" else depth
         self.mode = mode
@@ -207,6 +219,7 @@ class TestTimePreference(Module):
                 raise ConfigError(
                     f"Expected field to be an output of the program that is a text, got {self.field!r}. It has: {has}."
                 )
+        self.reward = _pointed(reward, self.field, self.depth)
         self.critic = critic
         self.critic_tokens = critic_tokens
         self.retries = retries
@@ -223,22 +236,26 @@ class TestTimePreference(Module):
         """The best answer to these inputs, with everything that led to it. As ``refine_example`` without a target."""
         return self.refine_example(Example(jsonio.digest(inputs)[:16], inputs, None, inputs))
 
-    def refine_example(self, example: Example) -> Refinement:
+    def refine_example(self, example: Example, *, keep: bool = False) -> Refinement:
         """The best answer to an example, whose target and row the reward may look at, with everything that led to it.
 
         Not for measuring: an answer that is chosen by its target says nothing of the program.
+
+        Args:
+            example: what is asked.
+            keep: whether the best answer so far is returned, as ``unfinished``, where the budget ends after the first
+                samples are judged.
 
         Raises:
             CallError: no sample could be had, or none could be judged; the failure is that of the first.
             BudgetExhaustedError: the budget ended.
         """
-        return _Refining(self, example).result()
+        return _Refining(self, example).result(keep)
 
     def _settings(self) -> dict[str, Any]:
         names = ("width", "depth", "mode", "temperature", "field", "critic", "critic_tokens", "retries", "seed")
-        named = getattr(self.reward, "__qualname__", type(self.reward).__qualname__)
-        reward = repr(self.reward) if is_dataclass(self.reward) else named
-        return {**{name: getattr(self, name) for name in names}, "fidelity": self.fidelity, "reward": reward}
+        own = {name: getattr(self, name) for name in names}
+        return {**own, "fidelity": self.fidelity, "reward": known_by(self.reward)}
 
 
 @dataclass(frozen=True)
@@ -266,27 +283,27 @@ class _Refining:
         self._unusable: Counter[str] = Counter()
         self._generations = self._judgements = 0
         self._failure: Failure | None = None
+        self._verdicts: list[Preference] = []
         self._asked = _asked(settings.program, example.inputs)
         predictors = list(settings.program.predictors().values())
         self._writer = predictors[-1].role if predictors else "task"
 
-    def result(self) -> Refinement:
-        self._judge(self._samples(), 0)
+    def result(self, keep: bool) -> Refinement:
+        samples, has_first = self._samples()
+        self._judge(samples, 0)
         best = self._best()
         if best is None or best.reward is None:
             raise CallError(self._failure or Failure("program", "The program gave no answer that could be judged."))
-        for number in range(1, self._settings.depth + 1):
-            if self._fixed and best.reward >= 1.0:
-                break
-            found = self._revised(number, best)
-            if found is None:
-                break
-            self._judge(found, number)
-            before, best = best, self._best() or best
-            assert best.reward is not None
-            assert before.reward is not None
-            if self._fixed and best.reward <= before.reward:
-                break
+        one_sample = self._answers[0].reward if has_first else None
+        unfinished = ""
+        try:
+            self._revise(best)
+        except BudgetExhaustedError as error:
+            if not keep:
+                raise
+            unfinished = str(error)
+        best = self._best()
+        assert best is not None
         assert best.reward is not None
         return Refinement(
             best.prediction,
@@ -296,9 +313,30 @@ class _Refining:
             self._generations,
             self._judgements,
             dict(sorted(self._unusable.items())),
+            one_sample,
+            # Sorted: which of the answers that are judged together is judged first depends on chance.
+            tuple(sorted(self._verdicts, key=lambda said: (said.as_given, said.swapped))),
+            unfinished,
         )
 
-    def _samples(self) -> list[Prediction]:
+    def _revise(self, best: Answer) -> None:
+        """All rounds; their answers are among the answers once all of a round are judged."""
+        for number in range(1, self._settings.depth + 1):
+            assert best.reward is not None
+            if self._fixed and best.reward >= 1.0:
+                return
+            found = self._revised(number, best)
+            if found is None:
+                return
+            self._judge(found, number)
+            before, best = best, self._best() or best
+            assert best.reward is not None
+            assert before.reward is not None
+            if self._fixed and best.reward <= before.reward:
+                return
+
+    def _samples(self) -> tuple[list[Prediction], bool]:
+        """Those that came, and whether the first is among them."""
         settings = self._settings
 
         def sample(number: int) -> tuple[Prediction, list[trace.Step]]:
@@ -325,7 +363,7 @@ class _Refining:
                 out.append(outcome[0])
                 if recorder is not None:  # in their order, whichever ended first
                     recorder.steps.extend(outcome[1])
-        return out
+        return out, not isinstance(outcomes[0], Exception)
 
     def _judge(self, predictions: Sequence[Prediction], number: int) -> None:
         texts = [self._text(prediction) for prediction in predictions]
@@ -333,7 +371,9 @@ class _Refining:
         # By the whole output: two answers may be alike in this field alone.
         keys = [jsonio.digest([number if not self._fixed else 0, repr(p.outputs)]) for p in predictions]
         new = [place for place, key in enumerate(keys) if key not in self._judged]
-        asked = rewards(self._settings.reward, self._reference(predictions), [predictions[place] for place in new])
+        with preferences() as said:
+            asked = rewards(self._settings.reward, self._reference(predictions), [predictions[place] for place in new])
+        self._verdicts += said
         judged: dict[int, Score | Failure] = dict(zip(new, asked, strict=True))
         self._judged.update({keys[place]: made for place, made in judged.items() if isinstance(made, Score)})
         for place, (text, prediction) in enumerate(zip(texts, predictions, strict=True)):
@@ -429,6 +469,26 @@ class _Refining:
 
 def _rated(answer: Answer) -> Rated:
     return Rated(answer.text, answer.reward or 0.0, answer.remark)
+
+
+def _pointed(reward: Metric, field: str, depth: int) -> Metric:
+    """The reward, judging the output that is refined where it can be told which output to judge.
+
+    Raises:
+        ConfigError: it was told to judge another one, which no revision changes.
+    """
+    if METRICS.name_of(type(reward)) is None or not is_dataclass(reward) or not hasattr(reward, "field"):
+        return reward
+    own = reward.field if reward.field is not None else getattr(getattr(reward, "inner", None), "field", None)
+    if own is None:
+        return replace(reward, field=field)
+    # Whole samples may be chosen by any of their outputs; two answers are compared by the one that is refined.
+    if own != field and (depth or getattr(reward, "needs_reference", False)):
+        raise ConfigError(
+            f"Expected the reward to judge the output that is refined, {field!r}, got one that judges {own!r}: set "
+            f"field to {own!r}, or leave out the field of the metric."
+        )
+    return reward
 
 
 def _asked(program: Module, inputs: Mapping[str, Any]) -> str:

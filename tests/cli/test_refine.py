@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from promptopt.lm.scripted import SCRIPTS
+
 RULES = "metric: {name: constraints, rules: [{kind: case, is: upper}, {kind: words, at_least: 2}]}"
 
 
@@ -44,6 +46,27 @@ def test_a_report_and_the_answers(promptopt, folder, prompts):
     assert rows[0]["reward"] == 1.0
 
 
+def test_a_budget_too_small_and_one_that_ends_without_an_answer(promptopt, folder, prompts):
+    code, _, err = promptopt("refine", "task.yaml", "prompts.jsonl", "--calls", "3", "--width", "5", "--out", "run")
+    assert code == 4
+    assert "one prompt takes at least 5" in err
+    code, out, _ = promptopt("refine", "task.yaml", "prompts.jsonl", "--minutes", "0.0000001", "--out", "short")
+    assert code == 3
+    assert "0 of 2 prompts answered" in out
+
+
+def test_a_pairwise_judge_is_reported_with_how_far_it_agrees(promptopt, folder, prompts, monkeypatch):
+    monkeypatch.setitem(SCRIPTS, "numbered", lambda request: f"answer {request.replicate}")
+    monkeypatch.setitem(SCRIPTS, "first", lambda _: "A")
+    text = (folder / "task.yaml").read_text().replace(RULES, "metric: {name: pairwise_judge, rubric: Shout.}")
+    models = "models: {task: scripted/numbered, judge: scripted/first}"
+    (folder / "task.yaml").write_text(text.replace("models: {task: scripted/upper}", models))
+    code, out, err = promptopt("refine", "task.yaml", "prompts.jsonl", "--depth", "0", "--width", "3", "--out", "run")
+    assert code == 0, err
+    told = "both orders agree on 0.0 % of 4 pairs, 100.0 % of verdicts for the answer that is shown first (fair: 50 %)"
+    assert told in out
+
+
 def test_json_and_a_budget_that_ends(promptopt, folder, prompts):
     code, out, _ = promptopt("refine", "task.yaml", "prompts.jsonl", "--calls", "3", "--width", "2", "--json", "-q")
     told = json.loads(out)
@@ -56,6 +79,7 @@ def test_json_and_a_budget_that_ends(promptopt, folder, prompts):
     ("arguments", "told"),
     [
         (["task.yaml", "missing.jsonl"], "file of prompts at 'missing.jsonl', got nothing there."),
+        (["task.yaml", "."], "file of prompts at '.', got a folder."),
         (["task.yaml", "prompts.jsonl", "--mode", "tpa"], "mode"),
         (["task.yaml", "prompts.jsonl", "--temperature", "0"], "temperature"),
         (["task.yaml", "prompts.jsonl", "--field", "reply"], "reply"),

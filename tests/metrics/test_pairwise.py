@@ -9,7 +9,7 @@ from promptopt.lm.base import Completion, Request
 from promptopt.lm.calls import Session, Tally
 from promptopt.lm.scripted import ScriptedLM
 from promptopt.metrics.base import judged
-from promptopt.metrics.pairwise import Agreement, PairwiseJudge, Preference, agreement
+from promptopt.metrics.pairwise import Agreement, PairwiseJudge, Preference, agreement, preferences
 from promptopt.records import Example, Failure, Prediction, Score
 
 EXAMPLE = Example("1", {"question": "Greet me."}, ("Hello!", "Hi!"))
@@ -211,6 +211,18 @@ def test_agreement_by_hand() -> None:
 )
 def test_agreement_where_it_is_plain(counts, expected) -> None:
     assert agreement(pairs(**counts)) == expected
+
+
+def test_what_judges_say_is_collected_whoever_asks_them_but_not_of_an_answer_and_itself() -> None:
+    with preferences() as outer:
+        with preferences() as said:
+            score("A")
+            score(longer, answer=Prediction({"answer": "Hello!"}))
+            score(longer, judge=lambda example, prediction: PairwiseJudge("x")(example, prediction))
+        score(longer)
+    score(longer)
+    assert said == [Preference("first", "second"), Preference("first", "first")]
+    assert outer == [*said, Preference("first", "first")]
 
 
 def test_agreement_of_nothing_is_refused() -> None:

@@ -1,22 +1,30 @@
 """Refinement of answers: counts as in ALGORITHMS §6, best never falls, any text survives, failures are values."""
 
+import functools
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 
 from promptopt.api import evaluate
-from promptopt.errors import CallError, ConfigError
+from promptopt.errors import BudgetExhaustedError, CallError, ConfigError
 from promptopt.lm.calls import Session, Tally
 from promptopt.lm.door import Door
 from promptopt.lm.scripted import ScriptedLM
 from promptopt.lm.spec import ModelSpec
 from promptopt.metrics.base import RIGHT
+from promptopt.metrics.constraints import Constraints
 from promptopt.metrics.exact import ExactMatch
+from promptopt.metrics.length import LengthControlled
+from promptopt.metrics.pairwise import PairwiseJudge
 from promptopt.program.module import Module
 from promptopt.program.predict import Predict
 from promptopt.program.trace import record
 from promptopt.propose.test_time import TestTimePreference
 from promptopt.records import Example, Failure, Score
+from promptopt.search.budget import Budget, Limits
 from promptopt.task.dataset import ConfirmSplit, DemoSplit, SearchSplit, Splits
 from promptopt.task.task import Task
 
@@ -388,6 +396,119 @@ def test_an_output_that_is_no_text_is_refused():
         TestTimePreference(Predict("question -> count: int"), lambda *_: 1.0, field="count")
     with pytest.raises(ConfigError, match="It has: answer"):
         TestTimePreference(PROGRAM, lambda *_: 1.0, field="reply")
+
+
+def test_a_reward_is_known_by_its_code_and_what_it_holds():
+    def above(limit):
+        return lambda _, prediction: len(prediction.answer) > limit
+
+    class Longer:
+        def __init__(self, limit):
+            self.limit = limit
+
+        def __call__(self, _, prediction):
+            return len(prediction.answer) > self.limit
+
+    class Listed:
+        def __init__(self, words):
+            self.words = words
+
+        def judge(self, _, prediction):
+            return prediction.answer in self.words
+
+    def digest(reward):
+        return TestTimePreference(PROGRAM, reward, width=2).digest()
+
+    different = [
+        lambda *_: 0.1,
+        lambda *_: 0.2,
+        above(3),
+        above(4),
+        Longer(3),
+        Longer(4),
+        Listed({"a", "b"}).judge,
+        Listed({"a", "c"}).judge,
+        functools.partial(lambda limit, _, prediction: len(prediction.answer) > limit, 3),
+        functools.partial(lambda limit, _, prediction: len(prediction.answer) > limit, 4),
+        Constraints(column="a"),
+        Constraints(column="b"),
+        LengthControlled(lambda *_: 0.1, {"words": 3}),
+        LengthControlled(lambda *_: 0.2, {"words": 3}),
+    ]
+    assert len({digest(reward) for reward in different}) == len(different)
+    assert digest(above(3)) == digest(above(3))
+    assert digest(Longer(3)) == digest(Longer(3))
+
+
+def test_a_reward_is_known_again_in_another_process():
+    code = (
+        "from promptopt.program.predict import Predict\n"
+        "from promptopt.propose.test_time import TestTimePreference\n"
+        "def reward(_, prediction, inner=lambda x: x): return prediction.answer in {'a', 'b', 'c', 'd'}\n"
+        "class Other:\n"
+        "    def __init__(self): self.client, self.words = object(), {'a', 'b', 'c'}\n"
+        "    def __call__(self, _, prediction): return 0.5\n"
+        "for made in (reward, Other()): print(TestTimePreference(Predict('q -> answer'), made).digest())\n"
+    )
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", code], check=True, capture_output=True, env={**os.environ, "PYTHONHASHSEED": seed}
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(said) == 1
+
+
+def test_a_reward_judges_the_field_that_is_refined():
+    program = Predict("question -> reason, answer", format="lines")
+    for reward in (PairwiseJudge("Be short."), LengthControlled(PairwiseJudge("Be short."), {"words": 3})):
+        assert TestTimePreference(program, reward, field="reason").reward.field == "reason"
+    seen = []
+
+    def judge(request):
+        seen.append(request.messages[1][1])
+        return "A"
+
+    model = ScriptedLM(lambda request: f"Reason: r{request.replicate}\nAnswer: same")
+    with Session({"task": model, "judge": ScriptedLM(judge)}):
+        TestTimePreference(program, PairwiseJudge("Be short."), field="reason", width=2, depth=0).refine(question="?")
+    assert all('"r0"' in shown for shown in seen)
+    assert not any("same" in shown for shown in seen)
+
+
+def test_a_reward_of_another_field_than_is_refined_is_refused():
+    program = Predict("question -> reason, answer", format="lines")
+    for reward in (
+        PairwiseJudge("x", field="answer"),
+        Constraints(column="a", field="answer"),
+        LengthControlled({"name": "constraints", "column": "a", "field": "answer"}, {"words": 3}),
+    ):
+        with pytest.raises(ConfigError, match="'reason', got one that judges 'answer'"):
+            TestTimePreference(program, reward, field="reason")
+    # Nothing is revised: whole samples are chosen among, by any of their outputs
+    TestTimePreference(program, Constraints(column="a", field="answer"), field="reason", depth=0)
+    with pytest.raises(ConfigError, match="got one that judges 'answer'"):
+        TestTimePreference(program, PairwiseJudge("x", field="answer"), field="reason", depth=0)
+
+
+def test_the_best_so_far_is_kept_where_the_budget_ends_and_only_where_asked():
+    model, _ = writer()
+    refines = TestTimePreference(PROGRAM, growing, width=3, depth=2)
+
+    def doors(calls):
+        return Session({"task": Door(model, gate=Budget(Limits(calls=calls)))})
+
+    with doors(9):
+        made = refines.refine_example(EXAMPLES[0], keep=True)
+    assert made.unfinished == "The budget of 9 calls is used up (9 charged)."
+    assert made.prediction.answer == "revision 3"
+    assert made.to_json()["unfinished"] == made.unfinished
+    with doors(9), pytest.raises(BudgetExhaustedError):
+        refines.refine_example(EXAMPLES[0])
+    with doors(2), pytest.raises(BudgetExhaustedError):
+        refines.refine_example(EXAMPLES[0], keep=True)
+    with doors(13):
+        assert refines.refine_example(EXAMPLES[0], keep=True).unfinished == ""
 
 
 def test_answers_that_differ_in_another_output_are_judged_each():
