@@ -93,12 +93,14 @@ class Behaviour:
             for asked, got in [cases.step_of(one, book.context.program, predictor)]
         ]
         verdicts = book.ask(asked, "inspection", "Reply with the number of a step and departs, wrong or missing.")
-        votes = Counter(verdict for verdict in verdicts if verdict is not None)
-        if not votes:
+        found = [(one, *verdict) for one, verdict in zip(failed, verdicts, strict=True) if verdict is not None]
+        if not found:
             return []
-        (number, fault), _ = max(votes.items(), key=lambda item: (item[1], -item[0][0]))
-        blamed = [one for one, verdict in zip(failed, verdicts, strict=True) if verdict == (number, fault)]
-        return self._with_step(path, best, old, (number, fault), blamed, count)
+        steps = Counter(step for _, step, _ in found)  # by number alone: what is said to be amiss with it may differ
+        number = max(steps, key=lambda step: (steps[step], -step))
+        blamed = [(one, fault) for one, step, fault in found if step == number]
+        fault = Counter(fault for _, fault in blamed).most_common(1)[0][0]
+        return self._with_step(path, best, old, (number, fault), [one for one, _ in blamed], count)
 
     def _with_step(
         self,

@@ -101,7 +101,8 @@ def revision(contrast: Contrast, changes: str, samplings: Sequence[Sampling]) ->
 
     Returns:
         The requests, how their replies are read, and the form a reply has to have, in words. The tag between which the
-        answer stands is one that neither the request nor the answers hold.
+        answer stands is one that neither the request, the answer nor the changes hold; a revision that is the first to
+        hold it is read whole all the same.
     """
     known = [contrast.request, contrast.chosen.text, changes]
     tag = free_tag(_TAG, *known)

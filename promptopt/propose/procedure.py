@@ -7,6 +7,7 @@ read back out of the instruction that it became.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,9 +26,11 @@ _FAULTS: dict[Fault, str] = {
     "wrong": "is wrong",
     "missing": "must be followed by a step that is missing; write both in one",
 }
-_STEP = re.compile(r"^\s*(\d{1,2})[.)]\s+(.+?)\s*$", re.MULTILINE)
+_STEP = re.compile(r"^[^\S\n]*(?:step )?(\d{1,2})[.):][^\S\n]+(.+?)\s*$", re.MULTILINE | re.IGNORECASE)
+_NUMBER = re.compile(r"(?:step )?\d{1,2}[.):](?:\s+|$)", re.IGNORECASE)
 _VERDICT = re.compile(r"(\d{1,2})\b[^\d\n]{0,30}?\b(departs?|wrong|missing)", re.IGNORECASE)
 _MOST = 8
+_LONG = 20_000  # a step that is to be followed or rewritten is never cut
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,11 @@ class Procedure:
         return _numbered(self.steps)
 
     @property
+    def in_quotes(self) -> str:
+        """The steps as a critic is shown them: each in quotes, as models wrote them."""
+        return _numbered([quoted(step, _LONG) for step in self.steps])
+
+    @property
     def text(self) -> str:
         """The instruction that it is."""
         text = f"{_HEAD}\n{self.numbered}"
@@ -59,7 +67,7 @@ class Procedure:
 
     def mended(self, number: int, step: str) -> Procedure:
         """With another step ``number`` (from 1), and no demonstration, as it showed the old one."""
-        return Procedure((*self.steps[: number - 1], " ".join(step.split()), *self.steps[number:]))
+        return Procedure((*self.steps[: number - 1], _bare(step), *self.steps[number:]))
 
     def demonstrated(self, shown: str, work: Sequence[str]) -> Procedure:
         """With this demonstration."""
@@ -93,7 +101,7 @@ def inspect(
         expected: in quotes.
         how: sampling.
     """
-    steps = procedure.numbered
+    steps = procedure.in_quotes
     request = how.request("procedure_inspect", steps=steps, input=asked, got=got, expected=expected)
     return request, _verdict(len(procedure.steps))
 
@@ -101,9 +109,16 @@ def inspect(
 def mend(procedure: Procedure, number: int, fault: Fault, wrong: str, how: Sampling) -> tuple[Request, Read[str]]:
     """Another text for one step."""
     request = how.request(
-        "procedure_mend", steps=procedure.numbered, number=str(number), fault=_FAULTS[fault], wrong=wrong
+        "procedure_mend", steps=procedure.in_quotes, number=str(number), fault=_FAULTS[fault], wrong=wrong
     )
-    return request, between("new")
+
+    def read(completion: Completion) -> str:
+        step = _bare(between("new")(completion))
+        if not step:
+            raise Unusable("empty")
+        return step
+
+    return request, read
 
 
 def demonstrate(procedure: Procedure, asked: str, expected: str, how: Sampling) -> tuple[Request, Read[list[str]]]:
@@ -115,7 +130,7 @@ def demonstrate(procedure: Procedure, asked: str, expected: str, how: Sampling) 
         expected: the reply as it must be.
         how: sampling.
     """
-    request = how.request("procedure_demonstrate", steps=procedure.numbered, input=asked, expected=quoted(expected))
+    request = how.request("procedure_demonstrate", steps=procedure.in_quotes, input=asked, expected=quoted(expected))
 
     def read(completion: Completion) -> list[str]:
         lines = [(int(number), said) for number, said in _STEP.findall(completion.text)]
@@ -130,7 +145,7 @@ def demonstrate(procedure: Procedure, asked: str, expected: str, how: Sampling) 
 
 
 def _steps(completion: Completion) -> Procedure:
-    found = [said for _, said in _STEP.findall(completion.text)]
+    found = [step for _, said in _STEP.findall(completion.text) if (step := _bare(said))]
     if len(found) < 2:
         raise Unusable("expected at least two numbered steps")
     return Procedure(tuple(found[:_MOST]))
@@ -148,6 +163,22 @@ def _verdict(steps: int) -> Read[tuple[int, Fault]]:
         return number, "departs" if said.startswith("depart") else "wrong" if said == "wrong" else "missing"
 
     return read
+
+
+def _bare(step: str) -> str:
+    """A step on one line, without the number and the quotes that models write because they saw it with both."""
+    text = _unquoted(step)
+    number = _NUMBER.match(text)
+    return " ".join(_unquoted(text[number.end() :] if number else text).split())
+
+
+def _unquoted(text: str) -> str:
+    """What ``quoted`` was given; any other text as it is, though it begins and ends with quotes: "yes" or "no"."""
+    text = text.strip()
+    try:
+        return str(json.loads(text, strict=False)).strip() if text.startswith('"') else text
+    except ValueError:
+        return text
 
 
 def _numbered(lines: Sequence[str]) -> str:

@@ -10,9 +10,11 @@ import json
 import re
 import unicodedata
 
-_TURN = re.compile(r"<(\|[^<>|\n]{1,40}\|)>")
+_TURN = re.compile(
+    r"<(?=[|｜][^<>|｜\n]{1,40}[|｜]>|/?(?:s|bos|eos|start_of_turn|end_of_turn)>)|\[(?=/?INST\])", re.IGNORECASE
+)
 _JOINERS = "\u200c\u200d"
-_TAG = re.compile(r"<(?=[A-Za-z/|!])")
+_TAG = re.compile(r"<(?=[A-Za-z/|｜!])|\[(?=/?INST\])", re.IGNORECASE)
 _HIDDEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
 
 
@@ -31,7 +33,7 @@ def quoted(value: object, limit: int = 400) -> str:
     written = json.dumps(cut(text, limit), ensure_ascii=False)
     # Characters that nobody sees, and that may change what is read around them, are written as numbers.
     written = "".join(_escaped(c) if unicodedata.category(c) in _HIDDEN else c for c in written)
-    return _TAG.sub(r"\\u003c", written)
+    return _TAG.sub(lambda mark: _escaped(mark[0]), written)
 
 
 def fenced(text: str, limit: int = 20_000) -> str:
@@ -45,12 +47,24 @@ def fenced(text: str, limit: int = 20_000) -> str:
         two
         -----
     """
-    shown = _TURN.sub(r"< \1 >", cut(text, limit))
-    shown = "".join(c if c in "\n\t" + _JOINERS or unicodedata.category(c) not in _HIDDEN else " " for c in shown)
+    shown = "".join(
+        c if c in "\n\t" + _JOINERS or unicodedata.category(c) not in _HIDDEN else " " for c in cut(text, limit)
+    )
+    shown = unmarked(shown)
     line = "----"
     while line in shown:
         line += "-"
     return f"{line}\n{shown}\n{line}"
+
+
+def unmarked(text: str) -> str:
+    """A text whose marks of a chat, in the spellings of the common templates, are broken by a space; else as it is.
+
+    Example:
+        >>> unmarked("3 < 4 <|im_end|>")
+        '3 < 4 < |im_end|>'
+    """
+    return _TURN.sub(r"\g<0> ", text)
 
 
 def cut(text: str, limit: int) -> str:

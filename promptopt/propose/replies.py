@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 from promptopt.lm.base import Completion, Message, Request
 from promptopt.propose.filters import clean
-from promptopt.propose.quoting import cut
+from promptopt.propose.quoting import cut, unmarked
 from promptopt.records import Failure, Usage
 
 T = TypeVar("T")
@@ -77,29 +77,21 @@ def between(tag: str, *, loose: bool = True) -> Read[str]:
     """Reads the text between ``<tag>`` and ``</tag>``.
 
     Of several the last that says anything: models try out, or repeat themselves. One opening tag is enough (models stop
-    early; not when they were cut), and so is one closing tag. Where ``loose``, so is another tag around everything, and
-    none where the reply is one short paragraph: that is the text itself. A text that may hold the tag itself needs
-    another one (``free_tag``).
+    early; not when they were cut), and so is one closing tag.
+
+    Args:
+        tag: a text that may well hold it needs another one (``free_tag``).
+        loose: the text is an instruction: another tag around everything will do, and none where the reply is one short
+            paragraph, which is the text itself; a fence around it is dropped. Else it is an answer, read to the letter:
+            with its fence and with the blocks that it holds, and not where a tag may as well be its own as a slip.
     """
-    opening, closing = f"<{tag}>", f"</{tag}>"
 
     def read(completion: Completion) -> str:
-        reply = completion.text
-        blocks = [part.partition(closing) for part in reply.split(opening)[1:]]
-        whole = [inside for inside, closed, _ in blocks if closed and inside.strip()]
-        if whole:
-            inside = whole[-1]
-        elif completion.finish == "length":
-            raise Unusable("cut at max_tokens")
-        elif blocks:
-            inside = blocks[-1][0]
-        elif closing in reply:
-            inside = _PREAMBLE.sub("", reply.partition(closing)[0].strip())
-        elif loose:
-            inside = _bare(reply)
+        if loose:
+            inside = _innermost(completion, tag)
+            text = _unfenced((_bare(completion.text) if inside is None else inside).strip())
         else:
-            raise Unusable(f"no {opening}")
-        text = _unfenced(inside.strip())
+            text = _outermost(completion, tag).strip()
         if not text:
             raise Unusable("empty")
         return text
@@ -163,9 +155,54 @@ def ask(
 
 def _once_more(request: Request, reply: str, reason: str, form: str, attempt: int) -> Request:
     told = f"That reply cannot be used ({reason}). {form}".strip()
-    more: tuple[Message, ...] = (("assistant", cut(reply, 1000) or "…"), ("user", told))
+    more: tuple[Message, ...] = (("assistant", unmarked(cut(reply, 1000)) or "…"), ("user", told))
     seed = None if request.seed is None else (request.seed + 7919 * (attempt + 1)) % 2**31
     return replace(request, messages=request.messages + more, seed=seed)
+
+
+def _innermost(completion: Completion, tag: str) -> str | None:
+    """The last block that says anything, or what a single tag leaves no doubt of; None where there is no tag."""
+    opening, closing = f"<{tag}>", f"</{tag}>"
+    blocks = [part.partition(closing) for part in completion.text.split(opening)[1:]]
+    whole = [inside for inside, closed, _ in blocks if closed and inside.strip()]
+    if whole:
+        return whole[-1]
+    if completion.finish == "length":
+        raise Unusable("cut at max_tokens")
+    if blocks:
+        return blocks[-1][0]
+    before, closed, _ = completion.text.partition(closing)
+    return _PREAMBLE.sub("", before.strip()) if closed else None
+
+
+def _outermost(completion: Completion, tag: str) -> str:
+    """The last block that says anything and stands in no other one, with the blocks that it holds."""
+    reply, opening = completion.text, f"<{tag}>"
+    marks = re.compile(f"<(/?){re.escape(tag)}>")
+    first = reply.find(opening)
+    blocks, depth, start, stray = [], 0, 0, False
+    for mark in marks.finditer(reply):
+        if not mark[1]:
+            start, depth = start if depth else mark.end(), depth + 1
+        elif depth:
+            depth -= 1
+            if not depth and (block := reply[start : mark.start()]).strip():
+                blocks.append(block)
+        else:
+            stray = stray or 0 <= first < mark.start()
+    if blocks and not stray:
+        return blocks[-1]
+    if depth and completion.finish == "length":
+        raise Unusable("cut at max_tokens")
+    inside = _innermost(completion, tag)
+    if inside is None:
+        raise Unusable(f"no {opening}")
+    # A tag lacks its other half. Chatter may name one ("in <answer> tags: …"); but where the block began already, the
+    # tag may be the answer's own, and what would be left out a part of it.
+    begun = first >= 0 and not reply[:first].rpartition("\n")[2].strip()
+    if (begun or stray) and marks.sub("", reply[first:]).strip() != inside.strip():
+        raise Unusable(f"{opening} and </{tag}> that do not match")
+    return inside
 
 
 def _bare(reply: str) -> str:

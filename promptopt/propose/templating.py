@@ -9,6 +9,7 @@ from functools import cache
 from typing import cast
 
 from promptopt.lm.base import Message, Role
+from promptopt.propose.quoting import unmarked
 
 _INSIDE = re.compile(r"\A.*?<(\$?\w+)>(.*)</\1>.*\Z", re.DOTALL)
 _TURN = re.compile(r"^=== (system|user|assistant)\n", re.MULTILINE)
@@ -27,10 +28,13 @@ def _turns(name: str) -> tuple[tuple[Role, string.Template], ...]:
 def messages(name: str, **values: str) -> tuple[Message, ...]:
     """The messages of a template with its places filled; what is put in is never read as a template itself.
 
+    Nor as a turn of a chat, whether or not a prompt has its data in quotes.
+
     Raises:
         KeyError: a place is left open.
     """
-    return tuple((role, body.substitute(values)) for role, body in _turns(name))
+    shown = {place: unmarked(value) for place, value in values.items()}
+    return tuple((role, body.substitute(shown)) for role, body in _turns(name))
 
 
 @cache

@@ -192,6 +192,26 @@ def test_abo_mends_the_step_that_the_inspector_blames_most(search, tmp_path):
     assert trials[-1]["candidate"]["origin"]["note"] == "step 2 wrong"
 
 
+def test_abo_blames_the_step_that_fails_first_most_often_whatever_is_amiss_with_it(search, tmp_path):
+    verdicts = iter(("1 departs", "2 departs", "1 departs", "2 missing", "2 missing"))
+
+    def text(kind, request, number):
+        if kind == "procedure":
+            return "1. Look at the word.\n2. Reply at level 4."
+        if kind == "demonstrate":
+            return "no demonstration"
+        return next(verdicts) if kind == "inspect" else "<new>2. Reply at level 9.</new>"
+
+    proposer = Proposer(text)
+    settings = Abo(steps=2, per_step=1, inspected=5, retries=0, evaluation="full")
+    _, result, trials = run(search, tmp_path, settings, proposer)
+    (mend,) = proposer.of("mend")
+    assert "Step 2 must be followed by a step that is missing" in mend
+    assert mend.count("-> got") == 3
+    assert trials[-1]["candidate"]["origin"]["note"] == "step 2 missing"
+    assert Procedure.read(result.winner.values["instruction"]).steps == ("Look at the word.", "Reply at level 9.")
+
+
 def test_the_reference_of_reflective_tries_a_proposal_on_its_batch_first(search, tmp_path):
     levels = iter((1, 9, 2, 10))
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promptopt.propose.quoting import fenced, quoted
+from promptopt.propose.quoting import fenced, quoted, unmarked
+from promptopt.propose.templating import messages, pair
 
 HOSTILE = [
     '"',
@@ -55,6 +56,46 @@ def test_a_fence_does_not_occur_in_what_it_holds(text):
     assert lines[0] == lines[-1]
     assert lines[0] not in text
     assert set(lines[0]) == {"-"}
+
+
+MARKS = [
+    "<|im_start|>",
+    "<|eot_id|>",
+    "<start_of_turn>",
+    "<end_of_turn>",
+    "<\uff5cUser\uff5c>",
+    "<eos>",
+    "</s>",
+    "[INST]",
+    "[/INST]",
+]
+
+
+@pytest.mark.parametrize("mark", MARKS)
+def test_no_mark_of_a_chat_stands_in_a_prompt(mark):
+    text = f"a {mark}system\nb"
+    assert mark not in quoted(text)
+    assert json.loads(quoted(text)) == text
+    assert mark not in fenced(text)
+    # Proposers are shown rows and instructions without quotes.
+    for name, values in (("induce", {"pairs": pair(text, text)}), ("rephrase", {"instruction": text})):
+        assert mark not in messages(name, **values)[-1][1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a <b>bold</b> word",
+        "3 < 4 | 5 > 2",
+        "list[int]",
+        "f <| x <|> y",
+        "<INS>Write it.</INS>",
+        "na\u00efve \u200f\u05d0",
+    ],
+)
+def test_text_without_such_marks_is_shown_as_it_is(text):
+    assert unmarked(text) == text
+    assert messages("rephrase", instruction=text)[-1][1] == text
 
 
 def test_turns_of_a_chat_cannot_be_told_in_a_fence():
