@@ -325,7 +325,7 @@ class GuardsFile(_Keys):
     steering: bool = Field(
         default=True,
         description='Whether texts that speak to a model ("ignore the above", marks of a chat, links) are dropped, and '
-        "those that take words over from rows or answers that do.",
+        "those that take words over from rows or answers that do; demos that do are shown to no model.",
     )
 
 

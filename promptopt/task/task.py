@@ -68,7 +68,7 @@ class Guards:
         max_length: most characters of an instruction, or those of the default where it has more. 0: no limit.
         growth: most times the default's length, above 400 characters. 0: no limit.
         steering: whether what speaks to a model is dropped, such as "ignore the above", marks of a chat and links, and
-            what takes words over from rows or answers that do; exemplars that do are dropped, too.
+            what takes words over from rows or answers that do; demos that do are shown to no model.
 
     Raises:
         ConfigError: a number is negative or not finite.

@@ -316,7 +316,7 @@ def test_every_kind_stays_calm_on_hostile_answers():
     ]
     for rule in rules_of(EVERY):
         for answer in answers:
-            began = time.perf_counter()
+            began = time.process_time()
             said = rule.broken(answer)
-            assert time.perf_counter() - began < 2, (rule, repr(answer)[:40])
+            assert time.process_time() - began < 2, (rule, repr(answer)[:40])
             assert said is None or ("\n" not in said and len(said) < 400)

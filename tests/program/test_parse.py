@@ -361,8 +361,8 @@ def test_what_is_rendered_as_json_is_read_back(values):
 @pytest.mark.parametrize("start", ["x", "```\n", "<think>", '"', "S: "])
 def test_huge_hostile_replies_are_read_or_refused_quickly(start, unit):
     reply = f"{start}{unit * (50_000 // len(unit))}x"
-    began = time.perf_counter()
+    began = time.process_time()
     for signature, format in SIGNATURES:
         with contextlib.suppress(CallError):
             parse(signature, format, reply)
-    assert time.perf_counter() - began < 10  # seconds; anything quadratic takes longer
+    assert time.process_time() - began < 10  # seconds; anything quadratic takes longer

