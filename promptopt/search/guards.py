@@ -108,7 +108,10 @@ class Guard:
         self._runs = self._index(scored, shown) if settings.copied_words else {}
         own = [text for value in self._default.values() for text in _said_in(value)]
         # Columns that are no input, too: a metric may quote them.
-        rows = (_texts_of([example.inputs, example.targets, example.row], keys=True) for example in (*scored, *shown))
+        rows = (
+            dict.fromkeys(_texts_of([example.inputs, example.targets, example.row], keys=True))
+            for example in (*scored, *shown)
+        )
         self._steering = Steering(rows, (*own, *said)) if settings.steering else None
 
     def saw(self, text: str, critique: bool = False) -> None:

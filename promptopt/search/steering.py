@@ -115,9 +115,17 @@ class Steering:
         return self._carried[text]
 
     def _read(self, rows: Iterable[Iterable[str]]) -> None:
-        read = [[_Value(text) for text in row] for row in rows]
+        read: list[list[_Value]] = []
+        many = 0
+        for row in rows:
+            many += 1
+            values = [_Value(text) for text in row]
+            if any(value.strong or value.weak for value in values):
+                read.append(values)
+            else:
+                self._clean.update(_stem(token) for value in values for token in value.tokens)
         cues = Counter(cue for row in read for cue in {cue for value in row for cue in value.cues})
-        self._form = frozenset(cue for cue, times in cues.items() if times > max(FEW - 1, FORM * len(read)))
+        self._form = frozenset(cue for cue, times in cues.items() if times > max(FEW - 1, FORM * many))
         weak: Counter[str] = Counter()
         kinds: set[str] = set()  # one a row at most: a single row cannot make its attacks look usual
         commanding = 0
@@ -128,8 +136,8 @@ class Steering:
             weak.update(said)
             kinds.update(sorted(said)[:1])
             commanding += bool(said)
-        self._weak = len(kinds) < FEW or commanding < USUAL * len(read)
-        self._usual.update(text for text, times in weak.items() if times > max(FEW - 1, FORM * len(read)))
+        self._weak = len(kinds) < FEW or commanding < USUAL * many
+        self._usual.update(text for text, times in weak.items() if times > max(FEW - 1, FORM * many))
         suspects: list[_Value] = []
         for row in read:
             for value in row:
