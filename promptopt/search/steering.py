@@ -117,9 +117,9 @@ class Steering:
     def _read(self, rows: Iterable[Iterable[str]]) -> None:
         read: list[list[_Value]] = []
         many = 0
-        for row in rows:
+        for texts in rows:
             many += 1
-            values = [_Value(text) for text in row]
+            values = [_Value(text) for text in texts]
             if any(value.strong or value.weak for value in values):
                 read.append(values)
             else:
