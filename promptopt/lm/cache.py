@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,8 +37,8 @@ def completion_key(digest: str, request: Request) -> bytes:
 class CompletionStore:
     """Completions by key, in one SQLite file (WAL). Many processes may use the file at once.
 
-    Used on one thread: the event loop's. Writes are grouped: whatever arrives in one turn of the loop is one
-    transaction.
+    Used on one thread, the event loop's, but for ``close``: calls that an outage or Ctrl-C left on their way may still
+    come back then. Writes are grouped: whatever arrives in one turn of the loop is one transaction.
 
     Raises:
         StorageError: the file cannot be opened, read or written; it is left as it was.
@@ -46,6 +47,7 @@ class CompletionStore:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._waiting: list[tuple[bytes, bytes, asyncio.Future[None]]] = []
+        self._lock = threading.RLock()  # a connection that is closed while it writes takes the process with it
         with self._named("open"):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
@@ -56,7 +58,7 @@ class CompletionStore:
 
     def get(self, key: bytes) -> Completion | None:
         """The completion recorded under this key."""
-        with self._named("read"):
+        with self._named("read"), self._lock:
             row = self._db.execute("SELECT value FROM completions WHERE key = ?", (key,)).fetchone()
         return None if row is None else Completion.from_json(orjson.loads(row[0]))
 
@@ -64,35 +66,42 @@ class CompletionStore:
         """Record; returns when it is committed. The first completion recorded under a key stays."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
-        self._waiting.append((key, orjson.dumps(completion.to_json()), done))
-        if len(self._waiting) == 1:
-            loop.call_soon(self._flush)
+        with self._lock:
+            self._waiting.append((key, orjson.dumps(completion.to_json()), done))
+            if len(self._waiting) == 1:
+                loop.call_soon(self._flush)
         await done
 
     def __len__(self) -> int:
-        with self._named("read"):
+        with self._named("read"), self._lock:
             return int(self._db.execute("SELECT count(*) FROM completions").fetchone()[0])
 
     def close(self) -> None:
-        """Commit what waits and close the file."""
-        self._flush()
-        self._db.close()
+        """Commit what waits and close the file; whoever comes later gets a ``StorageError``."""
+        with self._lock:
+            batch, failed = self._write()
+            self._db.close()
+        for done in batch:  # of another thread's loop
+            with suppress(RuntimeError):  # which is closed: nobody waits any more
+                done.get_loop().call_soon_threadsafe(_settle, done, failed)
 
     def _flush(self) -> None:
-        batch, self._waiting = self._waiting, []
-        if not batch:
-            return
-        try:
-            with self._named("write"):
-                self._commit([(key, value) for key, value, _ in batch])
-        except StorageError as error:
-            for _, _, done in batch:
-                if not done.done():
-                    done.set_exception(error)
-            return
-        for _, _, done in batch:
-            if not done.done():
-                done.set_result(None)
+        batch, failed = self._write()
+        for done in batch:
+            _settle(done, failed)
+
+    def _write(self) -> tuple[list[asyncio.Future[None]], StorageError | None]:
+        """Who waited, and why what they brought could not be committed; None: it was."""
+        failed: StorageError | None = None
+        with self._lock:
+            batch, self._waiting = self._waiting, []
+            try:
+                if batch:
+                    with self._named("write"):
+                        self._commit([(key, value) for key, value, _ in batch])
+            except StorageError as error:
+                failed = error
+        return [done for _, _, done in batch], failed
 
     def _commit(self, rows: list[tuple[bytes, bytes]]) -> None:
         self._db.execute("BEGIN IMMEDIATE")
@@ -113,6 +122,15 @@ class CompletionStore:
                 f"Cannot {what} the completion cache {self.path}: {error}. What was recorded before is intact. "
                 "Free space or rights, or name another file with `cache: PATH`."
             ) from error
+
+
+def _settle(done: asyncio.Future[None], failed: StorageError | None) -> None:
+    if done.done():
+        return
+    if failed is None:
+        done.set_result(None)
+    else:
+        done.set_exception(failed)
 
 
 class Cached:
