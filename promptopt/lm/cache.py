@@ -10,6 +10,7 @@ import asyncio
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -52,9 +53,23 @@ class CompletionStore:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
             # NORMAL: a commit survives the death of the process; fsync happens at checkpoints.
-            self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
+            until = time.monotonic() + _BUSY_SECONDS
+            while not self._is_set_up():
+                if time.monotonic() > until:
+                    raise OSError("other processes have locked it")
+                time.sleep(0.01)
+
+    def _is_set_up(self) -> bool:
+        """False: another process is doing the same at this moment, for which SQLite does not wait here as elsewhere."""
+        try:
+            self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute(_SCHEMA)
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error):
+                return False
+            raise
+        return True
 
     def get(self, key: bytes) -> Completion | None:
         """The completion recorded under this key."""
