@@ -1,11 +1,8 @@
 """The completion store when it is opened by several processes at once, and closed while calls still come back."""
 
-import multiprocessing
 import subprocess
 import sys
 import time
-
-from promptopt.lm.cache import CompletionStore
 
 RACE = """
 import asyncio, random, sys, threading, time
@@ -45,25 +42,20 @@ def test_closed_while_calls_come_back_the_process_lives_and_everyone_is_told(tmp
     assert done.stdout.strip() == str(60 * 200)
 
 
-def _opened(path, at, told):
-    time.sleep(max(0.0, at - time.time()))
-    try:
-        CompletionStore(path).close()
-        told.put("")
-    except Exception as error:
-        told.put(str(error))
+OPEN = """
+import sys, time
+from pathlib import Path
+from promptopt.lm.cache import CompletionStore
+
+folder, begin = Path(sys.argv[1]), float(sys.argv[2])
+for turn in range(40):
+    time.sleep(max(0.0, begin + 0.05 * turn - time.time()))
+    CompletionStore(folder / f"{turn}.sqlite").close()
+"""
 
 
 def test_processes_that_open_a_new_file_at_the_same_moment_all_can(tmp_path):
-    spawned = multiprocessing.get_context("fork")
-    told, said = spawned.Queue(), []
-    for turn in range(40):
-        at = time.time() + 0.05
-        all_args = [(tmp_path / f"{turn}.sqlite", at, told)] * 4
-        processes = [spawned.Process(target=_opened, args=args) for args in all_args]
-        for process in processes:
-            process.start()
-        said += [told.get(timeout=60) for _ in processes]
-        for process in processes:
-            process.join()
-    assert said == [""] * 160
+    begin = str(time.time() + 1.5)
+    command = [sys.executable, "-c", OPEN, str(tmp_path), begin]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    assert [process.communicate(timeout=60)[1] for process in processes] == [""] * 4
