@@ -149,7 +149,11 @@ def read_prompts(path: Path, task: Task) -> tuple[Example, ...]:
 
 def _target_column(rows: Sequence[Row], path: Path) -> str | None:
     empty = ("",) if path.suffix.lower() in (".csv", ".tsv") else ()
-    without = [row for row in rows if (value := row.values.get("target")) is None or value != value or value in empty]
+
+    def lacks(value: Any) -> bool:
+        return value is None or value != value or value in empty  # NaN, of parquet, is not equal to itself
+
+    without = [row for row in rows if lacks(row.values.get("target"))]
     if without and len(without) < len(rows):
         raise ConfigError(
             f"Expected a target in every row or in none, got none here and {len(rows) - len(without):,} elsewhere. "

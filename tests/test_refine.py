@@ -31,19 +31,25 @@ def reply(request):
     return f"short {request.replicate}"
 
 
+def numbers(metric=None, output="answer", **models):
+    return Task(
+        "numbers",
+        Predict(f"word -> {output}", instruction="Answer."),
+        splits(),
+        metric or Constraints(column="constraints"),
+        models or {"task": ModelSpec("scripted/task", retries=0)},
+        cache="run",
+    )
+
+
 @pytest.fixture
 def play(tmp_path):
     def run(name="run", text=reply, settings=None, limits=None, prompts=PROMPTS, metric=None, log=None, **other):
         # concurrency=1: one prompt after the other
         names = {"task": other.get("model", "scripted/task"), **({"judge": "scripted/j"} if "judge" in other else {})}
-        task = Task(
-            "numbers",
-            Predict("word -> answer", instruction="Answer."),
-            splits(),
-            metric or Constraints(column="constraints"),
-            {role: ModelSpec(named, retries=0, concurrency=other.get("concurrency")) for role, named in names.items()},
-            cache="run",
-        )
+        at_once = other.get("concurrency")
+        specs = {role: ModelSpec(named, retries=0, concurrency=at_once) for role, named in names.items()}
+        task = numbers(metric, **specs)
         models = {"task": ScriptedLM(text, digest=other.get("digest", "scripted/t"), log=log)}
         if "judge" in other:
             models["judge"] = ScriptedLM(other["judge"], digest="scripted/j")
@@ -153,14 +159,7 @@ def test_with_enough_for_all_they_are_asked_together(tmp_path):
             return super().generate(requests)
 
     model = Watched(reply)
-    task = Task(
-        "numbers",
-        Predict("word -> answer", instruction="Answer."),
-        splits(),
-        Constraints(column="constraints"),
-        {"task": ModelSpec("scripted/task", retries=0)},
-        cache="run",
-    )
+    task = numbers()
     how = {"out": tmp_path / "run", "backends": {"task": model}, "budget": Limits(calls=1000, tokens=10**7, minutes=60)}
     assert refine(task, PROMPTS, Refine(2, 1), **how).answered == 6
     assert model.largest == 10
@@ -214,14 +213,7 @@ def test_a_critic_that_is_down_is_no_answer_and_is_asked_again_later(play, tmp_p
 
 
 def test_an_output_may_be_called_refinement(tmp_path):
-    task = Task(
-        "numbers",
-        Predict("word -> refinement", instruction="Answer."),
-        splits(),
-        Constraints(column="constraints"),
-        {"task": ModelSpec("scripted/task", retries=0)},
-        cache="run",
-    )
+    task = numbers(output="refinement")
     result = refine(task, PROMPTS[:1], Refine(2, 0), out=tmp_path / "run", backends={"task": ScriptedLM(reply)})
     assert result.answered == 1
     assert list(lines(tmp_path / "run" / "answers.jsonl")[0]["output"]) == ["refinement"]

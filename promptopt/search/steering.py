@@ -13,7 +13,8 @@ Texts are compared folded: as a reader sees them, whatever their code points. Se
           row in ten says something of the kind, it is what the data is made of, and none counts.
 
 What remains possible: an instruction in ordinary words alone, put otherwise than in the row. No list of words tells it
-from a good one.
+from a good one. Commands are known in English, less so in German, French, Spanish, Portuguese, Italian, Russian,
+Chinese and Japanese, and in no other language.
 """
 
 from __future__ import annotations
