@@ -406,6 +406,18 @@ def test_coroutines_in_threads_of_dspys():
     assert made.promptopt["failures"] == {}
 
 
+def test_dspys_parallel_forgets_a_bar_that_a_program_on_another_thread_makes():
+    from tqdm import tqdm
+
+    DSPyProgram(world.Single())
+    bar = tqdm.__new__(tqdm)
+    other = threading.Thread(target=dspy.Parallel(num_threads=1, disable_progress_bar=True), args=([],))
+    other.start()
+    other.join()
+    assert bar not in tqdm._instances
+    bar.__init__(disable=True)  # a KeyError without `safe_bars`
+
+
 def test_compiled_inside_a_running_loop():
     async def main():
         return compiled(world.Single())[0]

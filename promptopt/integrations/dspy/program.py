@@ -16,6 +16,7 @@ import dspy
 
 from promptopt import jsonio
 from promptopt.errors import ConfigError
+from promptopt.integrations.dspy.bars import safe_bars
 from promptopt.integrations.dspy.graph import copied, described, lms, public
 from promptopt.integrations.dspy.metric import DSPyMetric
 from promptopt.integrations.dspy.models import DSPyModel, PromptoptEngine
@@ -83,6 +84,8 @@ class DSPyProgram(Module):
         self._settings = {name: value for name, value in active.items() if name not in _NOT_OURS}
         self._native = dict(native or {})
         self._threads = threads  # type: ignore[misc]
+        if threads:
+            safe_bars()
         self._source = source
         self._labels = dict(labels or {})
         self._price = price or Price()
