@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 
@@ -14,12 +15,20 @@ from promptopt.report.rows import read_rows
 from promptopt.search.lock import FolderLock
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Where the sweep is kept once it is made."""
+    return tmp_path_factory.mktemp("made") / "out"
+
+
 @pytest.fixture
-def swept(grid_file, tmp_path):
+def swept(grid_file, tmp_path, made):
     """A finished sweep of two tasks: its grid and its folder."""
     grid = load_grid(grid_file(("one", "two"), seeds=2, budgets=[150]))
-    sweep(grid, tmp_path / "out")
-    return grid, tmp_path / "out"
+    if not made.exists():
+        sweep(grid, tmp_path / "out")
+        (tmp_path / "out").rename(made)
+    return grid, shutil.copytree(made, tmp_path / "out", symlinks=True)
 
 
 def lines(folder, name="rows.jsonl"):

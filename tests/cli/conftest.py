@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -68,6 +69,21 @@ def promptopt(folder, monkeypatch, capsys):
     signal.signal(signal.SIGTERM, before)
     console.cache_clear()
     error_console.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory):
+    """Where runs are kept once they are made."""
+    return tmp_path_factory.mktemp("made")
+
+
+@pytest.fixture
+def run(promptopt, folder, made):
+    """A finished run of the task, in the folder ``run``."""
+    if not (made / "run").exists():
+        assert promptopt("optimize", "task.yaml", "--out", "run", "--quiet")[0] == 0
+        (folder / "run").rename(made / "run")
+    return shutil.copytree(made / "run", folder / "run", symlinks=True)
 
 
 @pytest.fixture

@@ -83,6 +83,7 @@ def test_an_error_with_json_is_a_document_too(process):
     assert json.loads(done.stdout)["error"]["exit_code"] == 2
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(folder, change):
     slow = (
         "import sys\nfrom promptopt.lm import BACKENDS\nfrom promptopt.lm.scripted import ScriptedLM, SCRIPTS\n"

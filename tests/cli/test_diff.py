@@ -3,13 +3,6 @@
 import json
 import re
 
-import pytest
-
-
-@pytest.fixture
-def run(promptopt):
-    promptopt("optimize", "task.yaml", "--out", "run", "--quiet")
-
 
 def test_piped_changes_stand_between_marks_and_the_verdict_comes_first(promptopt, run):
     code, out, _ = promptopt("diff", "run:default", "run")

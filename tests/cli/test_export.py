@@ -5,13 +5,6 @@ import json
 import pytest
 
 
-@pytest.fixture
-def run(promptopt, folder):
-    """A finished run."""
-    assert promptopt("optimize", "task.yaml", "--out", "run", "--quiet")[0] == 0
-    return folder / "run"
-
-
 @pytest.mark.parametrize("to", ["inspect", "langchain", "markdown", "openai", "promptfoo"])
 def test_a_run_is_exported(promptopt, folder, run, to):
     code, out, err = promptopt("export", "run", "--to", to)

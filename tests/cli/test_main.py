@@ -46,6 +46,7 @@ def test_without_json_a_mistake_leaves_standard_output_empty(promptopt):
     assert "--calls" in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("command", [["evaluate", "task.yaml"], ["optimize", "task.yaml", "--out", "run"]])
 def test_interrupts_leave_with_130_a_document_and_the_command_that_goes_on(folder, command, number, change):

@@ -17,6 +17,8 @@ pytest.importorskip("fastapi", reason="needs promptopt[serve]")
 
 from promptopt.serve.server import bind
 
+pytestmark = pytest.mark.slow
+
 TOKEN = "a-very-secret-token-0123456789"
 # A provider whose model can be told to take its time.
 SLOW = """

@@ -1,6 +1,7 @@
 """Every optimizer in the table keeps the contract."""
 
 import importlib.util
+from functools import partial
 
 import pytest
 
@@ -132,20 +133,32 @@ SHORT = {
     ],
 }
 
-
-if importlib.util.find_spec("torch") is not None:  # promptopt[bandits]
-    SHORT["ease"].append(Ease(exemplars=2, trials=5, first=3, fidelity="reference"))
-    SHORT["instinct"].append(Instinct(domain="texts", texts=8, trials=5, first=3, fidelity="reference"))
-    SHORT["zopo"].append(Zopo(texts=8, trials=5, first=3, fidelity="reference"))
+NEURAL = [
+    partial(Ease, exemplars=2, trials=5, first=3, fidelity="reference"),
+    partial(Instinct, domain="texts", texts=8, trials=5, first=3, fidelity="reference"),
+    partial(Zopo, texts=8, trials=5, first=3, fidelity="reference"),
+]
+"""They refuse to be made without torch."""
+TORCH = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs promptopt[bandits]")
 
 
 def test_every_optimizer_of_the_table_is_here():
     assert set(SHORT) == set(OPTIMIZERS)
 
 
-@pytest.fixture(params=[s for settings in SHORT.values() for s in settings], ids=lambda s: type(s).__name__)
+def every():
+    """All settings; when it has to be fast, the first ones of each optimizer."""
+    for settings in SHORT.values():
+        yield settings[0]
+        for more in settings[1:]:
+            yield pytest.param(more, marks=pytest.mark.slow)
+    for settings in NEURAL:
+        yield pytest.param(settings, marks=[pytest.mark.slow, TORCH])
+
+
+@pytest.fixture(params=every(), ids=lambda s: s.func.__name__ if isinstance(s, partial) else type(s).__name__)
 def settings(request):
-    return request.param
+    return request.param() if isinstance(request.param, partial) else request.param
 
 
 class TestOptimizers(OptimizerContract):

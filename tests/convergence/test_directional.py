@@ -4,6 +4,8 @@ import json
 import random
 import re
 
+import pytest
+
 from promptopt.api import optimize
 from promptopt.lm.scripted import ScriptedLM
 from promptopt.optimizers.directional import Directional
@@ -56,6 +58,7 @@ def share_improving(folder, optimizer, seed):
     return better / (len(scores) - 1), max(scores)
 
 
+@pytest.mark.slow
 def test_more_steps_improve_with_the_critic_than_without(tmp_path):
     with_critic, without = [], []
     for seed in range(6):

@@ -161,6 +161,7 @@ def ever_refuted(values, truth, alpha):
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["equal", "graded"])
 def test_a_look_after_every_value_misses_the_truth_as_rarely_as_stated(kind):
     sampler, truth = KINDS[kind]

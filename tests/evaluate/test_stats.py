@@ -48,6 +48,7 @@ NULL = [(0.02, 0.02), (0.1, 0.1), (0.25, 0.25)]
 EFFECT = [(0.05, 0.0), (0.07, 0.02), (0.15, 0.1), (0.2, 0.0), (0.25, 0.05), (0.4, 0.2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [20, 50, pytest.param(200, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("p_up", "p_down"), NULL)
 def test_binary_pairs_of_equal_candidates_are_rarely_called_improved(n: int, p_up: float, p_down: float) -> None:
@@ -87,6 +88,7 @@ def simulated_rates(kind: str, n: int, shift: float, samples: int) -> tuple[floa
     return float(covered), float(np.mean([i.low > 0 for i in intervals]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sparse", "dense", "skewed"])
 @pytest.mark.parametrize("shift", [0.0, 0.05])
 def test_intervals_of_graded_pairs_hold_the_true_difference(kind: str, shift: float) -> None:
@@ -321,6 +323,7 @@ def test_cross_fitting_against_its_definition(n, folds):
         assert np.array_equal(got, np.array(expected), equal_nan=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("truth", [(0.6, 0.6, 0.6), (0.5, 0.6, 0.55), (0.3, 0.9, 0.85)])
 def test_cross_fitted_scores_do_not_flatter_the_winner(truth):
     """Mean reported score − mean true score of whom nine tenths choose, within three standard errors of 0; 400 runs.

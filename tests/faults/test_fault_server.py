@@ -315,6 +315,7 @@ def test_a_run_on_a_server_that_is_down_stops_and_goes_on_when_it_is_up(server, 
     assert before["by_fault"]["ok"] + after["requests"] == healthy.charged["task"].calls
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("calls", [140, 170, 200])
 def test_a_run_with_a_small_budget_on_a_failing_server_stays_within_it(server, tmp_path, calls):
     server.control(reply="obedient", faults={"rate": 0.2, "kinds": QUICK, "seed": 7})

@@ -46,7 +46,10 @@ OPTIMIZERS = {
     "opro": Opro(steps=1, per_step=3, evaluation="full"),
     "protegi": Protegi(steps=1, per_step=2, evaluation="full"),
 }
-"""Name → settings of a short search. An optimizer belongs here once it shows rows, answers or remarks to a model."""
+"""Name → settings of a short search. An optimizer belongs here once it shows rows, answers or remarks to a model.
+
+Each meets a third of the attacks, and all of them when slow.
+"""
 ALIKE = {
     "abo": Abo(steps=2, per_step=2, evaluation="full"),
     "directional": Directional(steps=2, per_step=2, evaluation="full"),
@@ -55,7 +58,7 @@ ALIKE = {
     "textgrad": Textgrad(steps=1, per_step=2, evaluation="full"),
     "tpo": Tpo(steps=2, per_step=2, evaluation="full"),
 }
-"""They show the same in the same way (``propose/book.py``): each meets some of the attacks; all of them when slow."""
+"""They show the same in the same way (``propose/book.py``): each meets a sixth of the attacks, all when slow."""
 SEES_ANSWERS = {"protegi", *ALIKE} - {"directional"}
 """Those that show wrong answers and remarks, too, and tell the guard of them (``guard.saw``)."""
 MISSED = {"persuasion-1", "persuasion-2", "condition-1", "language-13", "feedback-6"}
@@ -206,7 +209,7 @@ def infected(values, attack, forms):
 def cases():
     for place, name in enumerate([*OPTIMIZERS, *ALIKE]):
         for number, attack in enumerate(ATTACKS):
-            slow = name in ALIKE and (number + place) % len(ALIKE)
+            slow = (number + place) % (len(ALIKE) if name in ALIKE else 3)
             if attack["id"] not in MISSED and (attack["where"] in ("input", "target") or name in SEES_ANSWERS):
                 marks = [pytest.mark.slow] if slow else []
                 yield pytest.param(attack, name, id=f"{attack['id']}-{name}", marks=marks)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 WORKER = Path(__file__).with_name("worker.py")
 MAIN = runpy.run_path(str(WORKER))["main"]
 BATCH = 8

@@ -455,6 +455,7 @@ def test_values_have_one_form_in_json():
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("odd", [2**70, np.float64(0.5), "\ud800", Color.RED, np.arange(3)])
 def test_an_odd_output_ends_no_run(odd):
     class Odd(world.Single):
@@ -481,6 +482,7 @@ def test_an_enum_in_a_demo_is_its_value():
     assert {demo.color for demo in made.demos} == {"red"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "metric",
     [

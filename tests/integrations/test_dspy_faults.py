@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("dspy")
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
 import dspy  # noqa: E402
 import dspy_world as world  # noqa: E402

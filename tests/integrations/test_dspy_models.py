@@ -382,6 +382,7 @@ def task_file(program="app.py:Program", metric="app.py:right"):
     return Path("task.yaml")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["app.py:right", "exact_match"])
 @pytest.mark.parametrize(
     "program", ["app.py:Program", "app.py:program", "app.py:Sum", "{code: app.py:Program, args: {thinking: true}}"]
@@ -417,6 +418,7 @@ def _with_empty():
     return path
 
 
+@pytest.mark.slow
 def test_the_command_line(tmp_path):
     task_file()
     with serving(reply="chat_adapter") as server:

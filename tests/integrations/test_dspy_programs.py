@@ -58,6 +58,7 @@ def compiled_and_reloaded(pairs):
     return here, json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_each_shape_compiles_and_predicts_the_same_in_a_fresh_process():
     pairs = [(OPTIMIZERS[i % 2], program) for i, program in enumerate(world.PROGRAMS) if program != "agent"]
     here, there = compiled_and_reloaded(pairs)
@@ -129,6 +130,7 @@ def test_a_finished_run_says_the_same_again():
         assert said[0] == said[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1, 7])
 def test_the_same_whatever_the_number_of_threads(width, tmp_path):
     trials = []

@@ -160,6 +160,7 @@ def test_a_tracker_that_hangs_is_waited_for_a_while_and_no_longer(tmp_path, wher
     never.set()
 
 
+@pytest.mark.slow
 def test_a_tracker_that_hangs_in_the_middle_is_left_before_the_end(tmp_path):
     never, hanging, said = threading.Event(), threading.Event(), []
 

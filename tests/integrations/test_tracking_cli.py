@@ -9,6 +9,8 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 TASK = """\
 program: {input: word, output: shouted, instruction: say it}
 data: {train: rows.jsonl, input: word, target: shouted}

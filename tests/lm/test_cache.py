@@ -4,6 +4,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 RACE = """
 import asyncio, random, sys, threading, time
 from pathlib import Path
@@ -55,6 +57,7 @@ for turn in range(100):
 """
 
 
+@pytest.mark.slow
 def test_processes_that_open_a_new_file_at_the_same_moment_all_can(tmp_path):
     begin = str(time.time() + 1.5)
     command = [sys.executable, "-c", OPEN, str(tmp_path), begin]

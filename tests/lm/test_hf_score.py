@@ -117,6 +117,7 @@ def furthest(path, requests, answers):
     return len(pairs), np.abs(np.array(scores) - known).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("begins", [False, True])
 @pytest.mark.parametrize("kind", ["llama", "qwen3", "mistral", "gemma3", "gpt2"])
 def test_scores_are_those_of_each_pair_alone(open_tiny, tiny, kind, begins):

@@ -23,6 +23,8 @@ from promptopt.lm.store import Store
 
 pytest.importorskip("huggingface_hub")
 
+pytestmark = pytest.mark.slow
+
 COMMITS = {"main": "a" * 40, "v1": "b" * 40}
 FILES = {
     "config.json": b'{"model_type": "llama"}',

@@ -16,6 +16,8 @@ from hub_server import HubHandler, serving_hub
 from promptopt.errors import ModelUnavailableError, StorageError, UnknownNameError
 from promptopt.lm.store import KNOWN_MODELS, KnownModel, ModelFile, Store, Wheel
 
+pytestmark = pytest.mark.slow
+
 PARTS = [bytes([65 + n]) * (200_000 + n) for n in range(3)]
 CONTENT = b"".join(PARTS)
 

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
+import pytest
+
 from promptopt.metrics.exact import ExactMatch
 from promptopt.metrics.known import known_by
 
@@ -90,6 +92,7 @@ print(result.verdict, model.calls)
 """
 
 
+@pytest.mark.slow
 def test_a_run_with_a_function_as_metric_goes_on_in_another_process(tmp_path):
     out = []
     for _ in range(2):

@@ -370,6 +370,7 @@ def test_evolution_changes_a_copy_of_the_best():
 
 
 @needs_torch
+@pytest.mark.slow
 @pytest.mark.parametrize("field", [SMOOTH, NOISY])
 def test_the_reference_tries_one_at_a_time_on_twenty_examples(field):
     more = {"trials": 14, "first": 10, "fidelity": "reference"}

@@ -124,6 +124,7 @@ def test_a_small_space_is_exhausted_and_no_more_is_asked(run):
     assert 1 <= result.candidates <= 3
 
 
+@pytest.mark.slow
 def test_an_additive_objective_is_solved_to_its_optimum_at_heavy(tmp_path, search):
     """Nine instructions each for four stages, of which one each is good; 66 combinations of the 6,561 are tried."""
 

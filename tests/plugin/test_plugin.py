@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 KINDS = {"optimizers": "shout", "metrics": "loud", "backends": "parrot", "trackers": "diary"}
 GROUPS = {"optimizers": "optimizers", "metrics": "metrics", "backends": "lms", "trackers": "trackers"}

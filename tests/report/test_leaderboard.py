@@ -457,6 +457,7 @@ def test_a_mark_that_steers_a_terminal_is_in_no_file(rows):
         assert "[31mbcd" in text.replace("\\", "")
 
 
+@pytest.mark.slow
 def test_two_hundred_optimizers_are_ranked_in_seconds(simulated):
     began = time.process_time()
     made = leaderboard(simulated({f"o{i}": 0.002 * i for i in range(200)}, tasks=8, seeds=1, budgets=(600,)))

@@ -209,6 +209,7 @@ def test_a_text_that_is_long_is_cut_and_says_so(folder):
     assert clip("x" * (LONGEST + 1)).endswith("… 1 more characters")
 
 
+@pytest.mark.slow
 def test_a_run_of_two_thousand_trials_stays_small(tmp_path):
     text = run_page(make_run(tmp_path / "run", trials=2000, words=150, marked="<b>&"))
     assert len(text.encode()) < 2_000_000

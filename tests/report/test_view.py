@@ -180,6 +180,7 @@ def test_names_and_texts_are_escaped(ask, folder):
     assert "<img" not in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["run.json", "result.json", *(f"{n}.jsonl" for n in ("trials", "examples", "cells"))])
 @pytest.mark.parametrize("text", ["{", "[]\n", '{"a": 1}\n', "\xff\n", ""])
 def test_a_damaged_run_is_told_and_no_error_of_the_server(ask, folder, name, text):

@@ -93,6 +93,7 @@ def in_full(tmp_path_factory):
     return {name: run(tmp_path_factory.mktemp("full") / name, make("full"))[:2] for name, make in OPTIMIZERS.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("evaluation", SHORT)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_the_winner_is_as_good_as_with_full_evaluations_for_fewer_cells(tmp_path, in_full, optimizer, evaluation):

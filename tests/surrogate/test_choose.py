@@ -12,6 +12,8 @@ from promptopt.surrogate.choose import SURROGATES, Chosen, make
 from promptopt.surrogate.gp import GaussianProcess
 from promptopt.surrogate.held_out import coverage, held_out, log_likelihood, parts
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def no_torch(monkeypatch):
