@@ -97,6 +97,14 @@ def _print(result: Refined) -> None:
         out.print(
             f"  the judge: both orders agree on {agreed} of {result.agreement.pairs:,} pairs{told}", soft_wrap=True
         )
+    if result.grades is not None:
+        apart, shift = percent(result.grades.difference), percent(result.grades.first_position)
+        out.print(
+            f"  the judge: the same grade in both orders for {percent(result.grades.agreed)} of "
+            f"{result.grades.answers:,} answers, {apart} of the scale apart on average; "
+            f"{shift} more where the answer is shown first (fair: 0 %)",
+            soft_wrap=True,
+        )
     for role, usage in result.charged.items():
         paid = result.paid[role].calls if role in result.paid else 0
         out.print(f"  {safe(role)}: {usage.calls:,} calls, {usage.tokens:,} tokens ({paid:,} calls paid now)")

@@ -27,10 +27,18 @@ from promptopt.evaluate.evaluator import Ask, Evaluator
 from promptopt.evaluate.stats import Interval, mean_interval
 from promptopt.lm.calls import Backend, Session
 from promptopt.lm.meter import Meter
+from promptopt.metrics.agreement import (
+    Agreement,
+    Grades,
+    GradesAgreement,
+    Preference,
+    agreement,
+    grades_agreement,
+)
 from promptopt.metrics.base import Metric
 from promptopt.metrics.judge import Judge
 from promptopt.metrics.length import LengthControlled
-from promptopt.metrics.pairwise import Agreement, PairwiseJudge, Preference, agreement
+from promptopt.metrics.pairwise import PairwiseJudge
 from promptopt.metrics.reward import RewardModel
 from promptopt.program.params import Candidate
 from promptopt.propose.test_time import Mode, TestTimePreference
@@ -86,6 +94,7 @@ class Refined:
         gain: interval of the mean difference refined − best of width. Neither is ever below 0, as the best is kept: how
             much was gained by the judge's own measure, not whether another judge would agree.
         agreement: how far a pairwise judge agreed with itself; None for other metrics.
+        grades: how far a judge that grades in both orders did; None for other metrics.
         generations: requests for answers and critiques.
         judgements: answers given to the judge.
         unusable: replies and answers that were dropped, by reason.
@@ -106,6 +115,7 @@ class Refined:
     refined: float | None
     gain: Interval | None
     agreement: Agreement | None
+    grades: GradesAgreement | None
     generations: int
     judgements: int
     unusable: Mapping[str, int]
@@ -121,6 +131,7 @@ class Refined:
         made = {name: getattr(self, name) for name in self.__dataclass_fields__}
         made["gain"] = None if self.gain is None else self.gain.to_json()
         made["agreement"] = None if self.agreement is None else asdict(self.agreement)
+        made["grades"] = None if self.grades is None else asdict(self.grades)
         for name in ("charged", "paid"):
             made[name] = {role: usage.to_json() for role, usage in made[name].items()}
         return {**made, "folder": str(self.folder)}
@@ -337,7 +348,9 @@ def _judge_calls(metric: Metric) -> int:
     """Calls for one answer; 0 for a function of the user's, of which nothing is known."""
     while isinstance(metric, LengthControlled):
         metric = metric.inner
-    return 2 if isinstance(metric, PairwiseJudge) else int(isinstance(metric, Judge | RewardModel))
+    if isinstance(metric, PairwiseJudge) or (isinstance(metric, Judge) and metric.swap):
+        return 2
+    return int(isinstance(metric, Judge | RewardModel))
 
 
 class _Pace:
@@ -433,6 +446,11 @@ def _line(row: int, example: Example, cell: Cell | None, stopped: str) -> dict[s
     return {**line, **({"unfinished": made["unfinished"]} if "unfinished" in made else {})}
 
 
+def _verdict(as_given: Any, swapped: Any) -> Preference | Grades:
+    numbers = isinstance(as_given, int | float)
+    return Grades(as_given, swapped) if numbers else Preference(as_given, swapped)
+
+
 def _summed(
     asked: Sequence[Example],
     cells: Sequence[Cell | None],
@@ -450,7 +468,8 @@ def _summed(
     firsts = [one["one_sample"] for one in made]
     best = [one["first"] for one in made]
     rewards = [one["reward"] for one in made]
-    said = [Preference(*verdicts) for one in made for verdicts in one.get("verdicts", ())]
+    said = [_verdict(*both) for one in made for both in one.get("verdicts", ())]
+    preferred, graded = any(isinstance(one, Preference) for one in said), any(isinstance(one, Grades) for one in said)
     # Of differences that are never negative: one interval for a mean in [0, 1], not for one in [−1, 1]
     gain = mean_interval([b - a for a, b in zip(best, rewards, strict=True)]) if len(made) > 1 else None
     return Refined(
@@ -462,7 +481,8 @@ def _summed(
         best_of_width=statistics.fmean(best) if made else None,
         refined=statistics.fmean(rewards) if made else None,
         gain=gain,
-        agreement=agreement(said) if said else None,
+        agreement=agreement(said) if preferred else None,
+        grades=grades_agreement(said) if graded else None,
         generations=sum(one["generations"] for one in made),
         judgements=sum(one["judgements"] for one in made),
         unusable=dict(sorted(unusable.items())),

@@ -7,10 +7,11 @@ import pytest
 from promptopt.errors import BudgetTooSmallError, ConfigError, RunMismatchError
 from promptopt.lm.scripted import ScriptedLM
 from promptopt.lm.spec import ModelSpec
+from promptopt.metrics.agreement import Agreement
 from promptopt.metrics.constraints import Constraints
 from promptopt.metrics.exact import ExactMatch
 from promptopt.metrics.judge import Judge
-from promptopt.metrics.pairwise import Agreement, PairwiseJudge
+from promptopt.metrics.pairwise import PairwiseJudge
 from promptopt.program.predict import Predict
 from promptopt.records import Example, Failure
 from promptopt.refine import Refine, read_prompts, refine
@@ -182,6 +183,11 @@ def test_an_answer_that_is_judged_is_kept_where_the_budget_ends_in_its_revision(
     [
         ({}, "at least 5 (5 samples)", "up to 33"),
         ({"metric": Judge("x"), "judge": lambda _: "1"}, "at least 6 (5 samples and a judgement)", "up to 48"),
+        (
+            {"metric": Judge("x", swap=True), "judge": lambda _: "1"},
+            "at least 6 (5 samples and a judgement)",
+            "up to 63",
+        ),
     ],
 )
 def test_a_budget_below_what_one_prompt_needs_is_refused_with_the_number(play, tmp_path, how, least, most):
@@ -297,6 +303,22 @@ def test_how_far_a_pairwise_judge_agrees_with_itself_is_told(play, tmp_path):
     assert json.loads(written)["agreement"]["agreed"] == 12 / 18
     assert play(metric=PairwiseJudge("Be fine."), judge=judge).agreement == found.agreement
     assert play("plain").agreement is None
+
+
+def test_how_far_a_judge_that_grades_in_both_orders_agrees_with_itself_is_told(play, tmp_path):
+    def judge(request):
+        shown = json.loads(request.messages[1][1])
+        return str(2 + 2 * ("fine" in shown["answer"]) + (next(iter(shown)) == "answer" and "1" in shown["answer"]))
+
+    found = play(metric=Judge("Be fine.", swap=True), judge=judge)
+    # Of each prompt: two samples and two revisions, one of each in both orders the same.
+    assert (found.grades.answers, found.grades.agreed) == (24, 0.5)
+    assert found.grades.difference == found.grades.first_position == pytest.approx(0.25 / 2)
+    assert found.agreement is None
+    written = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert written["grades"]["agreed"] == 0.5
+    assert play(metric=Judge("Be fine.", swap=True), judge=judge).grades == found.grades
+    assert play("once", metric=Judge("Be fine."), judge=judge).grades is None
 
 
 def test_a_metric_that_needs_targets_is_refused_before_anything_is_paid(play, tmp_path):

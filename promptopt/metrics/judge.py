@@ -15,7 +15,8 @@ from typing import Any
 
 from promptopt.errors import CallError, ConfigError
 from promptopt.lm.base import Completion, Constraint, Request
-from promptopt.lm.calls import complete, constrains
+from promptopt.lm.calls import complete, complete_many, constrains
+from promptopt.metrics.agreement import Grades, tell
 from promptopt.metrics.base import as_text, compared
 from promptopt.metrics.overlap import find_json
 from promptopt.records import Example, Failure, Prediction, Score
@@ -32,10 +33,14 @@ _READ = 4000  # characters of a reply in words that are looked at
 class Judge:
     """A model's grade by a rubric, scaled to [0, 1]. The model is that of the role ``judge``.
 
+    How far the judge can be trusted: with ``swap`` it grades in both orders, ``both_orders`` collects its grades, and
+    ``grades_agreement`` counts; ``promptopt refine`` reports it.
+
     Args:
         rubric: what a good answer is, in words.
         scale: lowest and highest grade, whole numbers.
         reason: ask for a reason first; it becomes the feedback (more tokens, and often a better grade).
+        swap: grade twice, the second time with the answer shown before what was asked; the score is the mean of both.
         reference: show the target, where the example has one, as the expected answer.
         max_tokens: most tokens of a judgement; None: the judge model's own setting.
         field: the output judged; None: the last one.
@@ -51,6 +56,7 @@ class Judge:
     rubric: str
     scale: tuple[int, int] = (1, 5)
     reason: bool = False
+    swap: bool = False
     reference: bool = True
     max_tokens: int | None = None
     field: str | None = None
@@ -64,13 +70,25 @@ class Judge:
 
     def __call__(self, example: Example, prediction: Prediction) -> Score:
         """The score of one answer."""
-        completion = complete(self.request(example, prediction), role="judge")
         low, high = self.scale
-        grade, reason = self._read(completion)
-        return Score((grade - low) / (high - low), reason or f"judged {grade} on a scale of {low} to {high}")
+        if not self.swap:
+            grade, reason = self._read(complete(self.request(example, prediction), role="judge"))
+            return Score((grade - low) / (high - low), reason or f"judged {grade} on a scale of {low} to {high}")
+        requests = [self.request(example, prediction, swapped) for swapped in (False, True)]
+        (one, why), (other, too) = [self._read(answer) for answer in complete_many(requests, role="judge")]
+        tell(Grades((one - low) / (high - low), (other - low) / (high - low)))
+        reasons = [reason for reason in (why, too) if reason]
+        told = f"judged {one} and, shown first, {other} on a scale of {low} to {high}"
+        return Score(((one + other) / 2 - low) / (high - low), " ".join(dict.fromkeys(reasons)) or told)
 
-    def request(self, example: Example, prediction: Prediction) -> Request:
-        """What the judge is asked: the rubric first, the same for every example; then the material."""
+    def request(self, example: Example, prediction: Prediction, swapped: bool = False) -> Request:
+        """What the judge is asked: the rubric first, the same for every example; then the material.
+
+        Args:
+            example: what was asked, and what is expected.
+            prediction: what is graded.
+            swapped: show the answer first instead of last.
+        """
         low, high = self.scale
         told = template("judge_reason" if self.reason else "judge").format(
             rubric=self.rubric.strip(), low=low, high=high
@@ -80,6 +98,8 @@ class Judge:
             expected = [as_text(target) for target in example.targets]
             material["expected"] = expected[0] if len(expected) == 1 else {"any of": expected}
         material["answer"] = as_text(compared(prediction, self.field))
+        if swapped:
+            material = dict(reversed(material.items()))
         quoted = json.dumps(material, ensure_ascii=False, indent=1, default=as_text)
         # Lone surrogates cannot be sent; a judge shall see that something was there
         quoted = quoted.encode("utf-8", "replace").decode()
@@ -100,8 +120,10 @@ class Judge:
             }
         )
 
-    def _read(self, completion: Completion) -> tuple[int, str | None]:
-        text = completion.text
+    def _read(self, answer: Completion | Failure) -> tuple[int, str | None]:
+        if isinstance(answer, Failure):
+            raise CallError(answer)
+        text = answer.text
         low, high = self.scale
         reason = None
         grade: int | None = None
@@ -112,7 +134,7 @@ class Judge:
         else:
             grade = _grade(text, low, high)
         if grade is None:
-            cut = " (it was cut at max_tokens)" if completion.finish == "length" else ""
+            cut = " (it was cut at max_tokens)" if answer.finish == "length" else ""
             message = f"Expected a whole number from {low} to {high} from the judge, got none that can be read{cut}."
             raise CallError(Failure("metric", message, text))
         return grade, reason

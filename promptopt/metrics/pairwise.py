@@ -6,25 +6,20 @@ Failure of the metric, never half a win.
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
 import json
 import re
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from promptopt.errors import CallError, ConfigError
 from promptopt.lm.base import Completion, Constraint, Request
 from promptopt.lm.calls import complete_many, constrains
+from promptopt.metrics.agreement import Preference, Verdict, tell
 from promptopt.metrics.base import accepted, as_text, compared
 from promptopt.metrics.judge import template
 from promptopt.metrics.overlap import find_json
 from promptopt.records import Example, Failure, Prediction, Score
-
-Verdict = Literal["first", "second", "tie"]
-"""Which of two answers is better, whichever of them the judge saw first."""
 
 _SAID = {"a": "A", "b": "B", "tie": "tie"}
 _AROUND = "*_\"'`[](){}<>.:,;!# "
@@ -39,61 +34,6 @@ _NAMED = (
     re.compile(r"\[\[(A|B|[Tt]ie)\]\]"),
 )
 _READ = 4000  # characters of a reply in words that are looked at
-_told: contextvars.ContextVar[list[Preference] | None] = contextvars.ContextVar("promptopt_told", default=None)
-
-
-@dataclass(frozen=True, slots=True)
-class Preference:
-    """What a judge said of two answers.
-
-    Args:
-        as_given: its verdict with the first answer shown first.
-        swapped: its verdict with the second answer shown first.
-        reasons: what it gave as reasons, by order; empty where it was not asked.
-
-    Example:
-        >>> Preference("first", "first").winner, Preference("first", "second").winner
-        ('first', None)
-    """
-
-    as_given: Verdict
-    swapped: Verdict
-    reasons: tuple[str, ...] = ()
-
-    @property
-    def agreed(self) -> bool:
-        """Whether both orders say the same."""
-        return self.as_given == self.swapped
-
-    @property
-    def winner(self) -> Literal["first", "second"] | None:
-        """The better answer; None: neither, or the orders disagree."""
-        return None if not self.agreed or self.as_given == "tie" else self.as_given
-
-
-@contextlib.contextmanager
-def preferences() -> Iterator[list[Preference]]:
-    """Collects what pairwise judges say in the block, whichever metric asks them; ``agreement`` makes figures of it.
-
-    An answer that was compared with itself is left out: it says nothing of two answers.
-
-    Example:
-        >>> from promptopt.lm.calls import Session
-        >>> from promptopt.lm.scripted import ScriptedLM
-        >>> with Session({"judge": ScriptedLM(lambda request: "A")}), preferences() as said:
-        ...     score = PairwiseJudge("Be polite.")(Example("1", {}, "Hello."), Prediction({"answer": "Good day!"}))
-        >>> agreement(said).first_position
-        1.0
-    """
-    around = _told.get()
-    said: list[Preference] = []
-    token = _told.set(said)
-    try:
-        yield said
-    finally:
-        _told.reset(token)
-        if around is not None:
-            around.extend(said)
 
 
 @dataclass(frozen=True)
@@ -101,7 +41,7 @@ class PairwiseJudge:
     """1 when a model finds the answer better than the reference, 0 when worse, 0.5 when neither or when it depends on
     the order in which they are shown. The model is that of the role ``judge``; it is asked twice.
 
-    The reference is the example's target; of several, the first. How far the judge can be trusted: ``preferences``
+    The reference is the example's target; of several, the first. How far the judge can be trusted: ``both_orders``
     collects its verdicts, and ``agreement`` counts; ``promptopt refine`` reports it.
 
     Args:
@@ -154,9 +94,8 @@ class PairwiseJudge:
         (given, one), (swapped, other) = read
         reasons = tuple(reason for reason in (one, other) if reason)
         found = Preference(_AS_GIVEN[given], _SWAPPED[swapped], reasons)
-        said = _told.get()
-        if said is not None and as_text(first) != as_text(second):
-            said.append(found)
+        if as_text(first) != as_text(second):  # compared with itself it says nothing of two answers
+            tell(found)
         return found
 
     def requests(self, inputs: Mapping[str, Any], first: Any, second: Any) -> tuple[Request, Request]:
@@ -228,50 +167,3 @@ def _said(text: str) -> str | None:
         whole = " ".join(lines)
         named = {_SAID[found.casefold()] for form in _NAMED for found in form.findall(whole)}
     return named.pop() if len(named) == 1 else None
-
-
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """How far a judge can be trusted, seen from both orders of many pairs.
-
-    Args:
-        pairs: how many.
-        agreed: share of pairs of which both orders say the same, in [0, 1].
-        first_position: of all verdicts that are no tie, the share for the answer that was shown first. 0.5: the order
-            does not matter; 1: what stands first always wins. None: all are ties.
-        kappa: Cohen's kappa of the two orders, over first, second and tie: (p − e) / (1 − e), where p is ``agreed`` and
-            e the agreement that chance would bring, by how often each order says what. 1: full agreement, 0: chance.
-            None: both orders say one and the same of all pairs, so that chance cannot be told from agreement.
-    """
-
-    pairs: int
-    agreed: float
-    first_position: float | None
-    kappa: float | None
-
-
-def agreement(preferences: Sequence[Preference]) -> Agreement:
-    """What a judge's preferences say of the judge.
-
-    Raises:
-        ConfigError: there are none.
-
-    Example:
-        >>> agreement([Preference("first", "first"), Preference("first", "second")])
-        Agreement(pairs=2, agreed=0.5, first_position=0.75, kappa=0.0)
-    """
-    if not preferences:
-        raise ConfigError("Expected preferences to compare, got none.")
-    many = len(preferences)
-    agreed = sum(found.agreed for found in preferences) / many
-    as_given = Counter(found.as_given for found in preferences)
-    swapped = Counter(found.swapped for found in preferences)
-    decided = 2 * many - as_given["tie"] - swapped["tie"]
-    chance = sum(as_given[verdict] * swapped[verdict] for verdict in as_given) / many**2
-    return Agreement(
-        many,
-        agreed,
-        # The second answer stands first in the swapped order.
-        (as_given["first"] + swapped["second"]) / decided if decided else None,
-        (agreed - chance) / (1 - chance) if chance < 1 else None,
-    )

@@ -31,9 +31,9 @@ from promptopt.errors import BudgetExhaustedError, CallError, ConfigError, Promp
 from promptopt.lm.base import Request, failed
 from promptopt.lm.calls import complete_many, sampled, together
 from promptopt.metrics import METRICS
+from promptopt.metrics.agreement import Grades, Preference, both_orders
 from promptopt.metrics.base import Metric
 from promptopt.metrics.known import known_by
-from promptopt.metrics.pairwise import Preference, preferences
 from promptopt.metrics.reward import rewards
 from promptopt.program import trace
 from promptopt.program.module import Module
@@ -98,7 +98,7 @@ class Refinement:
         judgements: answers given to the judge.
         unusable: what was dropped, by reason.
         one_sample: reward of the program's first sample, in [0, 1]; None where it failed or could not be judged.
-        verdicts: what a pairwise judge said in both orders of each pair, sorted; empty for another reward.
+        verdicts: what a judge said in both orders, of each pair or answer, sorted; empty for a reward that asks once.
         unfinished: why the budget ended it early; "" where it did not.
     """
 
@@ -110,7 +110,7 @@ class Refinement:
     judgements: int
     unusable: Mapping[str, int]
     one_sample: float | None = None
-    verdicts: tuple[Preference, ...] = ()
+    verdicts: tuple[Preference | Grades, ...] = ()
     unfinished: str = ""
 
     @property
@@ -283,7 +283,7 @@ class _Refining:
         self._unusable: Counter[str] = Counter()
         self._generations = self._judgements = 0
         self._failure: Failure | None = None
-        self._verdicts: list[Preference] = []
+        self._verdicts: list[Preference | Grades] = []
         self._asked = _asked(settings.program, example.inputs)
         predictors = list(settings.program.predictors().values())
         self._writer = predictors[-1].role if predictors else "task"
@@ -315,7 +315,7 @@ class _Refining:
             dict(sorted(self._unusable.items())),
             one_sample,
             # Sorted: which of the answers that are judged together is judged first depends on chance.
-            tuple(sorted(self._verdicts, key=lambda said: (said.as_given, said.swapped))),
+            tuple(sorted(self._verdicts, key=lambda said: (type(said).__name__, said.as_given, said.swapped))),
             unfinished,
         )
 
@@ -371,7 +371,7 @@ class _Refining:
         # By the whole output: two answers may be alike in this field alone.
         keys = [jsonio.digest([number if not self._fixed else 0, repr(p.outputs)]) for p in predictions]
         new = [place for place, key in enumerate(keys) if key not in self._judged]
-        with preferences() as said:
+        with both_orders() as said:
             asked = rewards(self._settings.reward, self._reference(predictions), [predictions[place] for place in new])
         self._verdicts += said
         judged: dict[int, Score | Failure] = dict(zip(new, asked, strict=True))

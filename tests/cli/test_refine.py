@@ -67,6 +67,18 @@ def test_a_pairwise_judge_is_reported_with_how_far_it_agrees(promptopt, folder, 
     assert told in out
 
 
+def test_a_judge_that_grades_in_both_orders_is_reported_with_how_far_it_agrees(promptopt, folder, prompts, monkeypatch):
+    monkeypatch.setitem(SCRIPTS, "numbered", lambda request: f"answer {request.replicate}")
+    monkeypatch.setitem(SCRIPTS, "first", lambda request: "5" if '{\n "answer"' in request.messages[1][1] else "3")
+    text = (folder / "task.yaml").read_text().replace(RULES, "metric: {name: judge, rubric: Shout., swap: true}")
+    models = "models: {task: scripted/numbered, judge: scripted/first}"
+    (folder / "task.yaml").write_text(text.replace("models: {task: scripted/upper}", models))
+    code, out, err = promptopt("refine", "task.yaml", "prompts.jsonl", "--depth", "0", "--width", "3", "--out", "run")
+    assert code == 0, err
+    assert "the same grade in both orders for 0.0 % of 6 answers, 50.0 % of the scale apart on average" in out
+    assert "; 50.0 % more where the answer is shown first (fair: 0 %)" in out
+
+
 def test_json_and_a_budget_that_ends(promptopt, folder, prompts):
     code, out, _ = promptopt("refine", "task.yaml", "prompts.jsonl", "--calls", "3", "--width", "2", "--json", "-q")
     told = json.loads(out)

@@ -8,6 +8,7 @@ from promptopt.lm.base import Request
 from promptopt.lm.calls import Session, Tally
 from promptopt.lm.retry import Retried
 from promptopt.lm.scripted import ScriptedLM
+from promptopt.metrics.agreement import Grades, both_orders
 from promptopt.metrics.base import judged
 from promptopt.metrics.judge import Judge
 from promptopt.records import Example, Failure, Prediction, Score
@@ -17,7 +18,7 @@ ANSWER = Prediction({"reasoning": "hm", "answer": "Good day!"})
 
 
 def grade(reply, judge: Judge | None = None, answer: Prediction = ANSWER, constrains: bool = False) -> Score:
-    model = ScriptedLM(lambda request: reply, constrains=constrains)
+    model = ScriptedLM(reply if callable(reply) else lambda request: reply, constrains=constrains)
     with Session({"judge": model}):
         return judged(judge or Judge("Be polite."), EXAMPLE, answer)
 
@@ -150,3 +151,53 @@ def test_the_templates_are_packaged() -> None:
         "pairwise.txt",
         "pairwise_reason.txt",
     ]
+
+
+# Both orders ----------------------------------------------------------------------------------------------------------
+
+
+def first_wins(request: Request) -> str:
+    """A judge that likes what it reads first."""
+    return "4" if next(iter(json.loads(request.messages[1][1]))) == "answer" else "2"
+
+
+def test_swapped_the_answer_is_shown_first_and_nothing_else_changes() -> None:
+    as_given, swapped = (Judge("Be polite.").request(EXAMPLE, ANSWER, order) for order in (False, True))
+    assert as_given.messages[0] == swapped.messages[0]
+    one, other = (json.loads(request.messages[1][1]) for request in (as_given, swapped))
+    assert list(one) == ["asked", "expected", "answer"]
+    assert list(other) == ["answer", "expected", "asked"]
+    assert one == other
+
+
+def test_the_score_is_the_mean_of_both_orders_and_both_are_told() -> None:
+    model = ScriptedLM(first_wins)
+    with Session({"judge": model}), Tally() as tally, both_orders() as said:
+        score = Judge("Be polite.", swap=True)(EXAMPLE, ANSWER)
+    assert score == Score(0.5, "judged 2 and, shown first, 4 on a scale of 1 to 5")
+    assert said == [Grades(0.25, 0.75)]
+    assert tally.usage["judge"].calls == model.calls == 2
+
+
+def test_asked_once_nothing_is_told() -> None:
+    with Session({"judge": ScriptedLM(first_wins)}), both_orders() as said:
+        assert Judge("Be polite.")(EXAMPLE, ANSWER).value == 0.25
+    assert said == []
+
+
+def test_both_reasons_become_the_feedback_and_the_same_one_once() -> None:
+    def reply(request):
+        return json.dumps({"reason": f"Said {first_wins(request)}.", "score": int(first_wins(request))})
+
+    assert grade(reply, Judge("x", reason=True, swap=True)) == Score(0.5, "Said 2. Said 4.")
+    assert grade('{"reason": "Kind.", "score": 5}', Judge("x", reason=True, swap=True)) == Score(1.0, "Kind.")
+
+
+@pytest.mark.parametrize("reply", ["no idea", Failure("server", "503")])
+def test_one_order_without_a_grade_is_enough_to_fail(reply) -> None:
+    def half(request):
+        return "5" if first_wins(request) == "2" else reply
+
+    with pytest.raises(CallError) as caught:
+        grade(half, Judge("x", swap=True))
+    assert caught.value.failure.kind == ("metric" if isinstance(reply, str) else "server")

@@ -1,4 +1,4 @@
-"""Two answers compared in both orders, and how far the judge that does it can be trusted."""
+"""Two answers compared in both orders."""
 
 import json
 
@@ -8,8 +8,9 @@ from promptopt.errors import CallError, ConfigError
 from promptopt.lm.base import Completion, Request
 from promptopt.lm.calls import Session, Tally
 from promptopt.lm.scripted import ScriptedLM
+from promptopt.metrics.agreement import Preference, both_orders
 from promptopt.metrics.base import judged
-from promptopt.metrics.pairwise import Agreement, PairwiseJudge, Preference, agreement, preferences
+from promptopt.metrics.pairwise import PairwiseJudge
 from promptopt.records import Example, Failure, Prediction, Score
 
 EXAMPLE = Example("1", {"question": "Greet me."}, ("Hello!", "Hi!"))
@@ -177,45 +178,9 @@ def test_no_rubric_is_refused() -> None:
         PairwiseJudge(" ")
 
 
-# Agreement ------------------------------------------------------------------------------------------------------------
-
-
-def pairs(**counts: int) -> list[Preference]:
-    names = {"f": "first", "s": "second", "t": "tie"}
-    return [Preference(names[key[0]], names[key[1]]) for key, many in counts.items() for _ in range(many)]
-
-
-def test_agreement_by_hand() -> None:
-    """Of 20 pairs: both first 9, both second 4, both tie 1; first then second 4, second then tie 2."""
-    found = agreement(pairs(ff=9, ss=4, tt=1, fs=4, st=2))
-    assert found.pairs == 20
-    assert found.agreed == 14 / 20
-    # As given: first 13, second 6, tie 1. Swapped: first 9, second 8, tie 3. Shown first and named: 13 + 8 of 36.
-    assert found.first_position == 21 / 36
-    chance = (13 * 9 + 6 * 8 + 1 * 3) / 400
-    assert found.kappa == pytest.approx((0.7 - chance) / (1 - chance))
-    assert found.kappa == pytest.approx(0.48275862)
-
-
-@pytest.mark.parametrize(
-    ("counts", "expected"),
-    [
-        ({"ff": 5, "ss": 5}, Agreement(10, 1.0, 0.5, 1.0)),
-        ({"fs": 10}, Agreement(10, 0.0, 1.0, 0.0)),  # what stands first wins
-        ({"sf": 10}, Agreement(10, 0.0, 0.0, 0.0)),
-        ({"fs": 5, "sf": 5}, Agreement(10, 0.0, 0.5, -1.0)),
-        ({"ff": 5, "fs": 5, "sf": 5, "ss": 5}, Agreement(20, 0.5, 0.5, 0.0)),
-        ({"ff": 3}, Agreement(3, 1.0, 0.5, None)),
-        ({"tt": 3}, Agreement(3, 1.0, None, None)),
-    ],
-)
-def test_agreement_where_it_is_plain(counts, expected) -> None:
-    assert agreement(pairs(**counts)) == expected
-
-
 def test_what_judges_say_is_collected_whoever_asks_them_but_not_of_an_answer_and_itself() -> None:
-    with preferences() as outer:
-        with preferences() as said:
+    with both_orders() as outer:
+        with both_orders() as said:
             score("A")
             score(longer, answer=Prediction({"answer": "Hello!"}))
             score(longer, judge=lambda example, prediction: PairwiseJudge("x")(example, prediction))
@@ -223,14 +188,3 @@ def test_what_judges_say_is_collected_whoever_asks_them_but_not_of_an_answer_and
     score(longer)
     assert said == [Preference("first", "second"), Preference("first", "first")]
     assert outer == [*said, Preference("first", "first")]
-
-
-def test_agreement_of_nothing_is_refused() -> None:
-    with pytest.raises(ConfigError, match="got none"):
-        agreement([])
-
-
-def test_preferences() -> None:
-    assert [(p.winner, p.agreed) for p in pairs(ff=1, ss=1, tt=1, fs=1, ft=1)] == [
-        ("first", True), ("second", True), (None, True), (None, False), (None, False)
-    ]  # fmt: skip

@@ -1,6 +1,7 @@
 """Inspect: ``inspect eval`` with its mock model sends what promptopt sends."""
 
 import contextlib
+import gc
 import json
 import warnings
 
@@ -39,6 +40,7 @@ def asked(folder, name="prompt", reply="cold"):
     model = get_model("mockllm/model", custom_outputs=answer, memoize=False)
     with contextlib.chdir(folder):
         (log,) = inspect_eval(f"{name}.py", model=model, log_dir="logs", display="none", max_connections=1)
+    gc.collect()  # Inspect leaves streams open: they complain here, not in whichever test is next in this process
     assert log.status == "success", log.error
     return log, seen
 
