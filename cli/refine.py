@@ -98,11 +98,11 @@ def _print(result: Refined) -> None:
             f"  the judge: both orders agree on {agreed} of {result.agreement.pairs:,} pairs{told}", soft_wrap=True
         )
     if result.grades is not None:
-        apart, shift = percent(result.grades.difference), percent(result.grades.first_position)
+        apart, shift = percent(result.grades.difference), f"{100 * result.grades.first_position:+.1f} %"
         out.print(
             f"  the judge: the same grade in both orders for {percent(result.grades.agreed)} of "
-            f"{result.grades.answers:,} answers, {apart} of the scale apart on average; "
-            f"{shift} more where the answer is shown first (fair: 0 %)",
+            f"{result.grades.answers:,} answers, {apart} of the scale apart on average, "
+            f"{shift.replace('-', '−')} where the answer is shown first (fair: 0 %)",
             soft_wrap=True,
         )
     for role, usage in result.charged.items():

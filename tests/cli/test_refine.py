@@ -76,7 +76,7 @@ def test_a_judge_that_grades_in_both_orders_is_reported_with_how_far_it_agrees(p
     code, out, err = promptopt("refine", "task.yaml", "prompts.jsonl", "--depth", "0", "--width", "3", "--out", "run")
     assert code == 0, err
     assert "the same grade in both orders for 0.0 % of 6 answers, 50.0 % of the scale apart on average" in out
-    assert "; 50.0 % more where the answer is shown first (fair: 0 %)" in out
+    assert ", +50.0 % where the answer is shown first (fair: 0 %)" in out
 
 
 def test_json_and_a_budget_that_ends(promptopt, folder, prompts):
