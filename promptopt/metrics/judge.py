@@ -40,10 +40,10 @@ class Judge:
         rubric: what a good answer is, in words.
         scale: lowest and highest grade, whole numbers.
         reason: ask for a reason first; it becomes the feedback (more tokens, and often a better grade).
-        swap: grade twice, the second time with the answer shown before what was asked; the score is the mean of both.
         reference: show the target, where the example has one, as the expected answer.
         max_tokens: most tokens of a judgement; None: the judge model's own setting.
         field: the output judged; None: the last one.
+        swap: grade twice, the second time with the answer shown before what was asked; the score is the mean of both.
 
     Example:
         >>> from promptopt.lm.calls import Session
@@ -56,10 +56,10 @@ class Judge:
     rubric: str
     scale: tuple[int, int] = (1, 5)
     reason: bool = False
-    swap: bool = False
     reference: bool = True
     max_tokens: int | None = None
     field: str | None = None
+    swap: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scale", tuple(self.scale))  # YAML has lists only

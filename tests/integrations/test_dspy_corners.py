@@ -418,6 +418,18 @@ def test_dspys_parallel_forgets_a_bar_that_a_program_on_another_thread_makes():
     bar.__init__(disable=True)  # a KeyError without `safe_bars`
 
 
+def test_bars_are_forgotten_only_while_nobody_counts_them():
+    from tqdm import tqdm
+
+    DSPyProgram(world.Single())
+    other = threading.Thread(target=dspy.Parallel(num_threads=1, disable_progress_bar=True), args=([],))
+    with tqdm.get_lock():
+        other.start()
+        other.join(0.2)
+        assert other.is_alive()
+    other.join()
+
+
 def test_compiled_inside_a_running_loop():
     async def main():
         return compiled(world.Single())[0]
